@@ -1,0 +1,67 @@
+"""Dynamic region-aware convolution for PyTorch.
+
+Public names are loaded on first use, so that `import drconv` is light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from drconv.version import __version__
+
+if TYPE_CHECKING:
+    from drconv.analysis import count_flops, profile_model, record_regions, region_statistics
+    from drconv.errors import ArgumentError, BackendError, DrconvError, UnknownNameError
+    from drconv.layers import DRConv2d, GuideConv2d, set_backend
+    from drconv.models import create_model, list_models, register_model
+    from drconv.ops import guided_mask, region_conv2d
+
+_HOMES = {
+    "ArgumentError": "drconv.errors",
+    "BackendError": "drconv.errors",
+    "DRConv2d": "drconv.layers",
+    "DrconvError": "drconv.errors",
+    "GuideConv2d": "drconv.layers",
+    "UnknownNameError": "drconv.errors",
+    "count_flops": "drconv.analysis",
+    "create_model": "drconv.models",
+    "guided_mask": "drconv.ops",
+    "list_models": "drconv.models",
+    "profile_model": "drconv.analysis",
+    "record_regions": "drconv.analysis",
+    "region_conv2d": "drconv.ops",
+    "region_statistics": "drconv.analysis",
+    "register_model": "drconv.models",
+    "set_backend": "drconv.layers",
+}
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "DRConv2d",
+    "DrconvError",
+    "GuideConv2d",
+    "UnknownNameError",
+    "__version__",
+    "count_flops",
+    "create_model",
+    "guided_mask",
+    "list_models",
+    "profile_model",
+    "record_regions",
+    "region_conv2d",
+    "region_statistics",
+    "register_model",
+    "set_backend",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'drconv' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

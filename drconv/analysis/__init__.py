@@ -1,0 +1,37 @@
+"""Measure any model: every function returns a frozen result of plain numbers."""
+
+from drconv.analysis.environment import environment, find_device
+from drconv.analysis.environment_report import EnvironmentReport, describe_environment
+from drconv.analysis.flops import FlopReport, count_flops
+from drconv.analysis.profile import profile_model
+from drconv.analysis.profile_report import ProfileReport
+from drconv.analysis.record import LayerRegions, RegionRecording, record_regions
+from drconv.analysis.running import eval_mode, model_errors
+from drconv.analysis.statistics import (
+    ImageStatistics,
+    LayerStatistics,
+    RegionReport,
+    RegionStatistics,
+    region_statistics,
+)
+
+__all__ = [
+    "EnvironmentReport",
+    "FlopReport",
+    "ImageStatistics",
+    "LayerRegions",
+    "LayerStatistics",
+    "ProfileReport",
+    "RegionRecording",
+    "RegionReport",
+    "RegionStatistics",
+    "count_flops",
+    "describe_environment",
+    "environment",
+    "eval_mode",
+    "find_device",
+    "model_errors",
+    "profile_model",
+    "record_regions",
+    "region_statistics",
+]

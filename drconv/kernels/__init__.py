@@ -1,0 +1,56 @@
+"""The table of backends, in order of preference, and the choice of one for each call."""
+
+import torch
+
+from drconv.errors import BackendError
+from drconv.kernels.backend import Backend, Gradients, RegionConvProblem, memory_format_of
+from drconv.registry import Registry
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Gradients",
+    "RegionConvProblem",
+    "choose_backend",
+    "memory_format_of",
+    "why_not",
+]
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+BACKENDS: Registry[Backend] = Registry("backend")
+for _backend in (
+    Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
+    Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),
+    Backend("reference", "drconv.kernels.reference", None, _FLOATS, automatic=False),
+):
+    BACKENDS.add(_backend.name, _backend)
+
+
+def why_not(problem: RegionConvProblem) -> dict[str, str | None]:
+    """Return, for every backend, the reason why it cannot run a problem, or None."""
+    return {name: backend.why_not(problem) for name, backend in BACKENDS.items()}
+
+
+def choose_backend(problem: RegionConvProblem, name: str | None = None) -> Backend:
+    """Return the named backend, or the first automatic one without an objection.
+
+    Raises:
+        UnknownNameError: no backend has that name.
+        BackendError: the named backend objects, or none is left; the message carries the reasons.
+    """
+    if name is not None:
+        backend = BACKENDS[name]
+        reason = backend.why_not(problem)
+        if reason is not None:
+            able = [n for n, objection in why_not(problem).items() if objection is None]
+            raise BackendError(f"backend {name!r} cannot run this call: {reason}; able to: {', '.join(able) or 'none'}")
+        return backend
+    reasons = {}
+    for backend in BACKENDS.values():
+        if backend.automatic:
+            reason = backend.why_not(problem)
+            if reason is None:
+                return backend
+            reasons[backend.name] = reason
+    raise BackendError("no backend can run this call: " + "; ".join(f"{n}: {r}" for n, r in reasons.items()))

@@ -1,0 +1,27 @@
+"""Layers: parameters and wiring. What they compute is in `drconv.ops`."""
+
+from drconv.layers.base import RegionConv2d, RegionLayer, set_backend
+from drconv.layers.convert import plain_twin
+from drconv.layers.drconv2d import DRConv2d
+from drconv.layers.filter_generator import (
+    FILTER_GENERATORS,
+    BasisFilterGenerator,
+    FilterGenerator,
+    LearnedFilters,
+    PooledFilterGenerator,
+)
+from drconv.layers.guide import GuideConv2d
+
+__all__ = [
+    "FILTER_GENERATORS",
+    "BasisFilterGenerator",
+    "DRConv2d",
+    "FilterGenerator",
+    "GuideConv2d",
+    "LearnedFilters",
+    "PooledFilterGenerator",
+    "RegionConv2d",
+    "RegionLayer",
+    "plain_twin",
+    "set_backend",
+]

@@ -1,0 +1,65 @@
+"""Replace layers of any model."""
+
+from copy import deepcopy
+
+from torch import Tensor, nn
+
+from drconv.layers.drconv2d import DRConv2d
+from drconv.layers.guide import GuideConv2d
+
+__all__ = ["plain_twin"]
+
+
+class _PlainConv2d(nn.Conv2d):
+    """`nn.Conv2d` in the place of a layer that may be handed a shared guided feature, which it has no use for."""
+
+    def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
+        return super().forward(input)
+
+
+class _NoGuide(nn.Module):
+    """Stands where a block made the guided feature that its layers shared."""
+
+    def forward(self, input: Tensor) -> None:
+        return None
+
+
+def plain_twin(model: nn.Module) -> nn.Module:
+    """Return a copy of a model with `nn.Conv2d` in place of every `DRConv2d`, and no guides.
+
+    The copy has the same architecture and freshly drawn convolutions: it is for comparing cost, not outputs.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The twin, on the same device and in the same mode.
+    """
+    twin = deepcopy(model)
+    if isinstance(twin, DRConv2d):
+        return _plain(twin)
+    for module in list(twin.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, DRConv2d):
+                setattr(module, name, _plain(child))
+            elif isinstance(child, GuideConv2d) and not isinstance(module, DRConv2d):
+                setattr(module, name, _NoGuide())
+    return twin
+
+
+def _plain(layer: DRConv2d) -> nn.Conv2d:
+    like = next(layer.parameters())
+    conv = _PlainConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        layer.bias is not None,
+        layer.padding_mode,  # type: ignore[arg-type]
+        device=like.device,
+        dtype=like.dtype,
+    )
+    return conv.train(layer.training)

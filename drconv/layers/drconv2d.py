@@ -1,0 +1,202 @@
+"""`DRConv2d`: a drop-in for `nn.Conv2d` whose filter depends on the region and on the input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drconv.checks import Size2d, conv_output_size, pair, pick, positive
+from drconv.errors import ArgumentError
+from drconv.kernels import BACKENDS
+from drconv.layers.base import RegionConv2d, RegionLayer
+from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator
+from drconv.layers.guide import GuideConv2d
+
+__all__ = ["DRConv2d"]
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class DRConv2d(RegionLayer):
+    r"""Dynamic region-aware convolution: every region of the output plane gets its own filter, made from the input.
+
+    A guide scores M regions at every output position and the largest score wins; a generator makes one filter per
+    region; every position is convolved with the filter of its region (`drconv.region_conv2d`). Arguments up to `dtype`
+    are those of `nn.Conv2d`, in its order.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: K, one or two integers.
+        stride: one or two integers.
+        padding: one or two integers, `"valid"`, or `"same"` with stride 1.
+        dilation: one or two integers.
+        groups: channel groups; must divide C and O.
+        bias: whether to add one learned value per output channel, zero at the start, the same in all regions.
+        padding_mode: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`.
+        device: of the parameters.
+        dtype: of the parameters.
+        num_regions: M.
+        filter_generator: `"pooled"` (the paper's text), `"basis"` (the released code) or `"learned"` (M static
+            filters); see `drconv.layers.filter_generator`.
+        guide_bias: whether the layer's own guide has a bias.
+        backend: name from `drconv.kernels.BACKENDS`; None lets every call take the first able one.
+        own_guide: whether the layer makes a `GuideConv2d` of its own. Without it, `forward` must be given a guided
+            feature, and the layer holds no unused parameters.
+
+    Shape:
+        input `[B, C, H, W]` or `[C, H, W]`; output `[B, O, U, V]` or `[O, U, V]`, U and V as for `nn.Conv2d`.
+
+    Raises:
+        ArgumentError: the arguments do not describe a convolution.
+        UnknownNameError: no such filter generator or backend.
+
+    Example:
+        >>> layer = DRConv2d(24, 48, 3, padding=1, num_regions=4)
+        >>> layer(torch.randn(2, 24, 28, 28)).shape
+        torch.Size([2, 48, 28, 28])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2d,
+        stride: Size2d = 1,
+        padding: Size2d | str = 0,
+        dilation: Size2d = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        num_regions: int = 8,
+        filter_generator: str = "pooled",
+        guide_bias: bool = True,
+        backend: str | None = None,
+        own_guide: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_channels = positive("in_channels", in_channels)
+        self.out_channels = positive("out_channels", out_channels)
+        self.groups = positive("groups", groups)
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise ArgumentError(f"{name} must be divisible by groups, got {name}={channels}, {groups=}")
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride = pair("stride", stride, 1)
+        self.dilation = pair("dilation", dilation, 1)
+        self.padding_mode = pick("padding_mode", padding_mode, _PADDING_MODES)
+        self.padding = padding if isinstance(padding, str) else pair("padding", padding, 0)
+        self.num_regions = positive("num_regions", num_regions)
+        self.backend = backend
+        if backend is not None:
+            BACKENDS[backend]
+        self._margins = _margins(self.padding, self.kernel_size, self.stride, self.dilation)
+
+        made = {"device": device, "dtype": dtype}
+        generator = FILTER_GENERATORS[filter_generator]
+        self.filter_generator: FilterGenerator = generator(
+            in_channels, out_channels, self.kernel_size, groups, num_regions, **made
+        )
+        self.guide: GuideConv2d | None = None
+        if own_guide:
+            geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+            self.guide = GuideConv2d(in_channels, num_regions, *geometry, guide_bias, padding_mode, **made)
+        # The operator pads with the same zeros on both sides; anything else is padded before it.
+        (top, bottom), (left, right) = self._margins
+        self._pads_inside = padding_mode == "zeros" and top == bottom and left == right
+        self.region_conv = RegionConv2d(
+            self.stride, (top, left) if self._pads_inside else (0, 0), self.dilation, groups
+        )
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(out_channels, **made))
+        else:
+            self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """Draw the generator and the guide anew and set the bias to zero."""
+        self.filter_generator.reset_parameters()
+        if self.guide is not None:
+            self.guide.reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
+        """Convolve each position with the filter of its region.
+
+        Args:
+            input: `[B, C, H, W]` or `[C, H, W]`.
+            guided_feature: scores made elsewhere, `[B, M, U', V']` (without B for an unbatched input); resized to the
+                output with nearest neighbours where the sizes differ. None uses the layer's own guide.
+
+        Returns:
+            `[B, O, U, V]`, or `[O, U, V]` for an unbatched input.
+
+        Raises:
+            ArgumentError: the shapes do not fit the layer, or there is no guide.
+        """
+        if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
+            raise ArgumentError(
+                f"input must be [B, {self.in_channels}, H, W] or [{self.in_channels}, H, W], got {list(input.shape)}"
+            )
+        if input.dim() == 3:
+            guided = None if guided_feature is None else guided_feature[None]
+            return self.forward(input[None], guided)[0]
+        size = self._output_size(input.shape[2], input.shape[3])
+        if guided_feature is None:
+            if self.guide is None:
+                raise ArgumentError("a layer made with own_guide=False must be given a guided_feature, got None")
+            guided_feature = self.guide(input)
+        elif guided_feature.shape[2:] != size:
+            guided_feature = F.interpolate(guided_feature, size, mode="nearest")
+        filters = self.filter_generator(input)
+        output: Tensor = self.region_conv(self._pad(input), filters, guided_feature, self.bias, self.backend)
+        return output
+
+    def _output_size(self, height: int, width: int) -> tuple[int, int]:
+        sizes = []
+        for axis, length in enumerate((height, width)):
+            padded = length + sum(self._margins[axis])
+            size = conv_output_size(padded, self.kernel_size[axis], self.stride[axis], 0, self.dilation[axis])
+            if size < 1:
+                raise ArgumentError(
+                    f"the kernel must fit into the padded input, got an input of {height}x{width} for "
+                    f"kernel_size={self.kernel_size}, padding={self.padding!r}, dilation={self.dilation}"
+                )
+            sizes.append(size)
+        return sizes[0], sizes[1]
+
+    def _pad(self, input: Tensor) -> Tensor:
+        (top, bottom), (left, right) = self._margins
+        if self._pads_inside or not any((top, bottom, left, right)):
+            return input
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(input, (left, right, top, bottom), mode=mode)
+
+    def extra_repr(self) -> str:
+        """Show what differs from the defaults, as `nn.Conv2d` does."""
+        parts = [f"{self.in_channels}, {self.out_channels}", f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
+        shown = {"padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros", "backend": None}
+        parts += [f"{name}={value!r}" for name, default in shown.items() if (value := getattr(self, name)) != default]
+        if self.bias is None:
+            parts.append("bias=False")
+        return ", ".join([*parts, f"num_regions={self.num_regions}"])
+
+
+def _margins(
+    padding: str | tuple[int, int], kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)); "same" puts an odd margin's extra row below and right, as `nn.Conv2d`."""
+    if not isinstance(padding, str):
+        return (padding[0], padding[0]), (padding[1], padding[1])
+    if pick("padding", padding, ("same", "valid")) == "valid":
+        return (0, 0), (0, 0)
+    if tuple(stride) != (1, 1):
+        raise ArgumentError(f"padding='same' needs stride 1, got stride={tuple(stride)}")
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
+    return (top, bottom), (left, right)

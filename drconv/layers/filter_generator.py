@@ -1,0 +1,174 @@
+"""The three sources of region filters: the paper's generator, the released code's, and plain learned filters."""
+
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drconv.registry import Registry
+
+__all__ = [
+    "FILTER_GENERATORS",
+    "BasisFilterGenerator",
+    "FilterGenerator",
+    "LearnedFilters",
+    "PooledFilterGenerator",
+]
+
+
+class FilterGenerator(nn.Module):
+    """Base: from an input `[B, C, H, W]` to filters `[B, M, O, C/groups, K, K]`, or `[M, ...]` shared by the batch.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: (K, K), rows first.
+        groups: channel groups of the convolution that uses the filters.
+        num_regions: M.
+        device: of the parameters.
+        dtype: of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        groups: int,
+        num_regions: int,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_regions = num_regions
+        self.filter_shape = (out_channels, in_channels // groups, *kernel_size)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        raise TypeError(f"{type(self).__name__} draws no parameters; use one of {', '.join(FILTER_GENERATORS)}")
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one output element: C/groups * K * K."""
+        _, in_per_group, kernel_h, kernel_w = self.filter_shape
+        return in_per_group * kernel_h * kernel_w
+
+    def extra_repr(self) -> str:
+        """Show the shape of what is made."""
+        return f"num_regions={self.num_regions}, filter_shape={self.filter_shape}"
+
+
+class PooledFilterGenerator(FilterGenerator):
+    """The paper's generator: adaptive average pool to K x K, 1x1 conv to M*M, sigmoid, 1x1 conv with M groups.
+
+    Initialised so that, for inputs of about zero mean, the filters have He variance 2 / (C/groups * K * K): a filter is
+    a sum of M terms a_i * s_i with s_i near 1/2 at the start, so Var(a) = 4/M of it (docs/math.md).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        groups: int,
+        num_regions: int,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
+        hidden = num_regions * num_regions
+        made = num_regions * out_channels * (in_channels // groups)
+        self.pool = nn.AdaptiveAvgPool2d(kernel_size)
+        self.reduce = nn.Conv2d(in_channels, hidden, 1, device=device, dtype=dtype)
+        self.activation = nn.Sigmoid()
+        self.expand = nn.Conv2d(hidden, made, 1, groups=num_regions, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw small routing weights and He-sized filters."""
+        # With Var(reduce) = 0.1 / C the sigmoid stays near 1/2 even for unpooled unit-variance input.
+        nn.init.normal_(self.reduce.weight, std=sqrt(0.1 / self.reduce.in_channels))
+        nn.init.normal_(self.expand.weight, std=sqrt(4 / self.num_regions * 2 / self.fan_in))
+        for bias in (self.reduce.bias, self.expand.bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Make `[B, M, O, C/groups, K, K]`."""
+        filters: Tensor = self.expand(self.activation(self.reduce(self.pool(input))))  # [B, M*O*C/groups, K, K]
+        return filters.reshape(-1, self.num_regions, *self.filter_shape)
+
+
+class BasisFilterGenerator(FilterGenerator):
+    """The released code's generator: per region, a sigmoid mix of `num_experts` kernels that all regions share.
+
+    Global average pool, linear to M * num_experts, 2 * sigmoid(.) / num_experts. Its initialisation is kept: bases
+    uniform in +-sqrt(6 / (C*K*K)), routing N(0, 0.01^2) with zero bias, so that at the start all M filters are nearly
+    equal (megvii-research/DRConv).
+    """
+
+    num_experts = 8
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        groups: int,
+        num_regions: int,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.routing = nn.Linear(in_channels, num_regions * self.num_experts, device=device, dtype=dtype)
+        self.bases = nn.Parameter(torch.empty(self.num_experts, *self.filter_shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw bases and routing as the released code does."""
+        _, _, kernel_h, kernel_w = self.filter_shape
+        bound = sqrt(6 / (self.routing.in_features * kernel_h * kernel_w))
+        nn.init.uniform_(self.bases, -bound, bound)
+        nn.init.normal_(self.routing.weight, std=0.01)
+        nn.init.zeros_(self.routing.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Make `[B, M, O, C/groups, K, K]`."""
+        mix = self.routing(self.pool(input).flatten(1)).unflatten(1, (self.num_regions, self.num_experts))
+        mix = 2 * mix.sigmoid() / self.num_experts  # [B, M, num_experts]
+        filters: Tensor = mix.flatten(0, 1) @ self.bases.flatten(1)
+        return filters.reshape(-1, self.num_regions, *self.filter_shape)
+
+
+class LearnedFilters(FilterGenerator):
+    """M static filters, the same for every input; He-normal at the start."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        groups: int,
+        num_regions: int,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
+        self.filters = nn.Parameter(torch.empty(num_regions, *self.filter_shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every filter with variance 2 / (C/groups * K * K)."""
+        nn.init.normal_(self.filters, std=sqrt(2 / self.fan_in))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `[M, O, C/groups, K, K]`, whatever the input."""
+        return self.filters
+
+
+FILTER_GENERATORS: Registry[type[FilterGenerator]] = Registry("filter generator")
+FILTER_GENERATORS.add("pooled", PooledFilterGenerator)
+FILTER_GENERATORS.add("basis", BasisFilterGenerator)
+FILTER_GENERATORS.add("learned", LearnedFilters)

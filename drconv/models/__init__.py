@@ -1,0 +1,20 @@
+"""Networks by name; importing a family registers its models."""
+
+from drconv.models import shufflenet_v2
+from drconv.models.calibrate import calibrate_batch_norm
+from drconv.models.checkpoint import load_checkpoint
+from drconv.models.load import load_model
+from drconv.models.registry import DEFAULT_MODEL, MODELS, create_model, describe_models, list_models, register_model
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "calibrate_batch_norm",
+    "create_model",
+    "describe_models",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "register_model",
+    "shufflenet_v2",
+]

@@ -1,0 +1,43 @@
+"""Batch-normalisation statistics for networks that were never trained."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["calibrate_batch_norm"]
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: nn.Module, input: Tensor) -> int:
+    """Set the running statistics of every BatchNorm to those of one input, and leave all else as it was.
+
+    A freshly built network in eval mode normalises with mean 0 and variance 1, so that its activations fade from layer
+    to layer and every position falls into one region. The input is taken together with its mirror image, so that a
+    1x1 map of a single image still has a variance.
+
+    Args:
+        model: any module.
+        input: `[B, C, H, W]`.
+
+    Returns:
+        How many BatchNorm modules there are.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return 0
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        model.eval()
+        for norm in norms:
+            norm.train()
+            norm.reset_running_stats()
+            # None averages over all passes: one pass gives its own statistics.
+            norm.momentum = None
+        model(torch.cat((input, input.flip(-1))))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
+    return len(norms)

@@ -1,0 +1,104 @@
+"""Models by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from drconv.errors import ArgumentError
+from drconv.registry import Registry
+from drconv.report import Column, Table
+
+__all__ = [
+    "ModelList",
+    "describe_models",
+    "DEFAULT_MODEL",
+    "MODELS",
+    "ModelEntry",
+    "create_model",
+    "list_models",
+    "register_model",
+]
+
+DEFAULT_MODEL = "drconv_shufflenet_v2_x0_5"
+"""What the commands use when no model is named."""
+
+Builder = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A registered model: how to build it, and what it is in one line."""
+
+    builder: Builder
+    summary: str
+
+
+MODELS: Registry[ModelEntry] = Registry("model")
+
+
+def register_model(builder: Builder, *, name: str | None = None, summary: str | None = None) -> Builder:
+    """Register a builder; usable as a decorator.
+
+    Args:
+        builder: returns the model; its keyword arguments are the model's.
+        name: of the model; the builder's own by default.
+        summary: one line; the first of the builder's docstring by default.
+
+    Raises:
+        ArgumentError: the name is taken.
+    """
+    if summary is None:
+        summary = (builder.__doc__ or "").strip().partition("\n")[0]
+    MODELS.add(name or builder.__name__, ModelEntry(builder, summary))
+    return builder
+
+
+def create_model(name: str, **kwargs: Any) -> nn.Module:
+    """Build a registered model with random weights.
+
+    Args:
+        name: one of `list_models()`.
+        **kwargs: of the model's family, such as `num_classes`, `num_regions` or `filter_generator`.
+
+    Raises:
+        UnknownNameError: no model has that name.
+        ArgumentError: the family has no such keyword, or its value does not fit.
+
+    Example:
+        >>> create_model("drconv_shufflenet_v2_x0_5", num_classes=10, num_regions=4)
+    """
+    builder = MODELS[name].builder
+    try:
+        signature(builder).bind(**kwargs)
+    except TypeError as error:
+        known = ", ".join(p for p in signature(builder).parameters)
+        raise ArgumentError(f"model {name!r}: {error}; keywords: {known}") from None
+    return builder(**kwargs)
+
+
+def list_models() -> list[str]:
+    """Return the names of all registered models, sorted."""
+    return sorted(MODELS)
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """All registered models with a line on each."""
+
+    entries: tuple[tuple[str, str], ...]
+
+    def to_table(self) -> Table:
+        """Return one row per model."""
+        return Table("Models", (Column("name"), Column("what it is")), self.entries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a list of names and summaries."""
+        return {"models": [{"name": name, "summary": summary} for name, summary in self.entries]}
+
+
+def describe_models() -> ModelList:
+    """Return the names and summaries of all registered models, sorted."""
+    return ModelList(tuple((name, MODELS[name].summary) for name in list_models()))

@@ -1,0 +1,295 @@
+"""`region_conv2d`: the public function, and the library operator behind it.
+
+The operator carries the requested backend as a string and chooses at run time, so that counting, tracing, compiling
+and exporting see one name. Backends get a ready mask; what makes the argmax trainable is written here, once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from drconv.checks import Size2d, check_region_conv, pair
+from drconv.kernels import RegionConvProblem, choose_backend, memory_format_of
+from drconv.ops.guided_mask import guided_mask, softmax_gradient
+
+__all__ = ["region_conv2d", "region_conv2d_madds"]
+
+_library = torch.library.Library("drconv", "DEF")
+_SETTINGS = "int[2] stride, int[2] padding, int[2] dilation, int groups, str? backend"
+_library.define(
+    "region_conv2d(Tensor input, Tensor region_filters, Tensor guided_feature, Tensor? bias, "
+    + _SETTINGS
+    + ") -> Tensor"
+)
+_library.define(
+    "region_conv2d_backward(Tensor grad_output, Tensor input, Tensor region_filters, Tensor guided_feature, "
+    + _SETTINGS
+    + ", bool[3] wanted) -> (Tensor, Tensor, Tensor)"
+)
+_forward_op = torch.ops.drconv.region_conv2d.default
+_backward_op = torch.ops.drconv.region_conv2d_backward.default
+
+
+def region_conv2d(
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Size2d = 1,
+    padding: Size2d = 0,
+    dilation: Size2d = 1,
+    groups: int = 1,
+    backend: str | None = None,
+) -> Tensor:
+    r"""Convolve every output position with the filter of the region it belongs to.
+
+    The region of a position is the argmax of its guided feature. Backward treats that choice as a softmax, so the
+    guided feature receives a gradient although the forward pass is hard; input and filters receive the gradients of
+    the hard choice. Multiply-adds per position do not grow with M. Introduced as DRConv in "Dynamic Region-Aware
+    Convolution" (CVPR 2021, arXiv 2003.12243).
+
+    Args:
+        input: feature map, `[B, C, H, W]`, any strides.
+        region_filters: one filter bank per sample and region, `[B, M, O, C/groups, K, K]`, or one per region shared
+            by the batch, `[M, O, C/groups, K, K]`; dtype of `input`.
+        guided_feature: region scores at output resolution, `[B, M, U, V]`, any floating dtype; ties go to the lowest
+            region, NaN counts as largest.
+        bias: added to every region alike, `[O]`.
+        stride: as in `torch.nn.functional.conv2d`.
+        padding: zeros added on each side, one or two integers.
+        dilation: as in `torch.nn.functional.conv2d`.
+        groups: channel groups, as in `torch.nn.functional.conv2d`.
+        backend: name from `drconv.kernels.BACKENDS`; None takes the first one able to run this call.
+
+    Returns:
+        Output feature map, `[B, O, U, V]`; channels_last where `input` is.
+
+    Raises:
+        ArgumentError: the shapes do not describe one convolution.
+        UnknownNameError: no backend has that name.
+        BackendError: the named backend cannot run this call; the message carries its reason.
+
+    Example:
+        >>> x, filters = torch.randn(2, 16, 14, 14), torch.randn(2, 4, 32, 16, 3, 3)
+        >>> region_conv2d(x, filters, torch.randn(2, 4, 14, 14), padding=1).shape
+        torch.Size([2, 32, 14, 14])
+    """
+    settings = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
+    output: Tensor = _forward_op(input, region_filters, guided_feature, bias, *settings, groups, backend)
+    return output
+
+
+def region_conv2d_madds(region_filters_shape: Sequence[int], guided_feature_shape: Sequence[int]) -> int:
+    """Return the multiply-adds of one call: one filter per output position, whatever a backend really executes."""
+    out_channels, in_per_group, kernel_h, kernel_w = region_filters_shape[-4:]
+    batch, _, height, width = guided_feature_shape
+    return batch * height * width * out_channels * in_per_group * kernel_h * kernel_w
+
+
+def _problem(
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> RegionConvProblem:
+    check_region_conv(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
+    size = (guided_feature.shape[2], guided_feature.shape[3])
+    settings = ((stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]))
+    return RegionConvProblem.of(input, region_filters, size, *settings, groups)
+
+
+def _empty_output(input: Tensor, problem: RegionConvProblem) -> Tensor:
+    shape = (problem.batch, problem.out_channels, *problem.output_size)
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=problem.memory_format)
+
+
+def _empty_gradients(
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return unwritten gradients in their layouts; one that is not wanted has no elements."""
+    like = ((input, memory_format_of(input)), (region_filters, torch.contiguous_format), (guided_feature, None))
+    grads = []
+    for (tensor, memory_format), want in zip(like, wanted, strict=True):
+        if want:
+            layout = memory_format_of(tensor) if memory_format is None else memory_format
+            grads.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout))
+        else:
+            grads.append(tensor.new_empty(0))
+    return grads[0], grads[1], grads[2]
+
+
+def _forward(
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    backend: str | None,
+) -> Tensor:
+    problem = _problem(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
+    chosen = choose_backend(problem, backend)
+    if problem.batch == 0:
+        return _empty_output(input, problem)
+    output = chosen.forward()(problem, input, region_filters, guided_mask(guided_feature))
+    if bias is not None:
+        output += bias.view(-1, 1, 1)
+    return output
+
+
+def _forward_fake(
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    backend: str | None,
+) -> Tensor:
+    problem = _problem(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
+    return _empty_output(input, problem)
+
+
+def _backward(
+    grad_output: Tensor,
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    backend: str | None,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    problem = _problem(input, region_filters, guided_feature, None, stride, padding, dilation, groups)
+    chosen = choose_backend(problem, backend)
+    empty = _empty_gradients(input, region_filters, guided_feature, wanted)
+    if problem.batch == 0:
+        return empty[0], empty[1].zero_(), empty[2]
+    mask = guided_mask(guided_feature)
+    grads = chosen.backward()(problem, grad_output, input, region_filters, mask, wanted)
+    grad_guide = empty[2]
+    if grads.products is not None:
+        grad_guide = softmax_gradient(guided_feature, grads.products)
+        grad_guide = grad_guide.contiguous(memory_format=memory_format_of(guided_feature))
+    return (
+        empty[0] if grads.input is None else grads.input,
+        empty[1] if grads.region_filters is None else grads.region_filters,
+        grad_guide,
+    )
+
+
+def _backward_fake(
+    grad_output: Tensor,
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    backend: str | None,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _empty_gradients(input, region_filters, guided_feature, wanted)
+
+
+class _RegionConv2d(torch.autograd.Function):
+    """Join the two operators below autograd. Differentiable once: the softmax is a stand-in, not a derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        region_filters: Tensor,
+        guided_feature: Tensor,
+        bias: Tensor | None,
+        *settings: Any,
+    ) -> Tensor:
+        ctx.save_for_backward(input, region_filters, guided_feature)
+        ctx.settings = settings
+        with torch._C._AutoDispatchBelowAutograd():
+            output: Tensor = _forward_op(input, region_filters, guided_feature, bias, *settings)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = list(ctx.needs_input_grad[:3])
+        grads: list[Tensor | None] = [None, None, None]
+        if any(wanted):
+            found = _backward_op(grad_output, *ctx.saved_tensors, *ctx.settings, wanted)
+            grads = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
+        grad_bias = grad_output.sum((0, 2, 3)) if ctx.needs_input_grad[3] else None
+        return *grads, grad_bias, *(None for _ in ctx.settings)
+
+
+def _autograd(
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
+) -> Tensor:
+    tensors = (input, region_filters, guided_feature, bias)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        output: Tensor = _RegionConv2d.apply(*tensors, *settings)  # type: ignore[no-untyped-call]
+        return output
+    with torch._C._AutoDispatchBelowAutograd():
+        below: Tensor = _forward_op(*tensors, *settings)
+        return below
+
+
+def _autocast(device_type: str, key: str) -> Any:
+    """Return the kernel that runs the convolution in the autocast dtype; the guided feature keeps its own."""
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
+    def kernel(
+        input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
+    ) -> Tensor:
+        dtype = torch.get_autocast_dtype(device_type)
+        bias = None if bias is None else cast(bias, dtype)
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            output: Tensor = _forward_op(
+                cast(input, dtype), cast(region_filters, dtype), guided_feature, bias, *settings
+            )
+        return output
+
+    return kernel
+
+
+_library.impl("region_conv2d", _forward, "CompositeExplicitAutograd")
+_library.impl("region_conv2d", _autograd, "Autograd")
+for _device_type, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA"), ("mps", "AutocastMPS")):
+    _library.impl("region_conv2d", _autocast(_device_type, _key), _key)
+_library.impl("region_conv2d_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("drconv::region_conv2d", _forward_fake, lib=_library)
+torch.library.register_fake("drconv::region_conv2d_backward", _backward_fake, lib=_library)
+
+
+# FlopCounterMode counts a multiply-add as two operations.
+@register_flop_formula(_forward_op.overloadpacket)
+def _forward_flops(input: list[int], filters: list[int], guided: list[int], *_: Any, **__: Any) -> int:
+    return 2 * region_conv2d_madds(filters, guided)
+
+
+@register_flop_formula(_backward_op.overloadpacket)
+def _backward_flops(
+    grad: list[int], input: list[int], filters: list[int], guided: list[int], *settings: Any, **_: Any
+) -> int:
+    # The guided feature needs what every one of the M filters gives at every position.
+    wanted = settings[-1]
+    passes: int = wanted[0] + wanted[1] + filters[-5] * wanted[2]
+    return 2 * region_conv2d_madds(filters, guided) * passes

@@ -1,0 +1,181 @@
+"""`drconv visualize`: region maps and filter statistics of images."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from drconv.errors import DrconvError
+from drconv.registry import unknown_name
+from drconv_cli.options import (
+    MODEL_HELP,
+    CheckpointOpt,
+    DeviceOpt,
+    ForceOpt,
+    FormatOpt,
+    JsonOpt,
+    SeedOpt,
+)
+from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, write_file
+from drconv_cli.render import FORMATS
+from drconv_cli.target import Target, open_target
+
+if TYPE_CHECKING:
+    from drconv.analysis import ImageStatistics, RegionStatistics
+
+__all__ = ["visualize"]
+
+FigureFormat = Literal["png", "svg", "pdf"]
+
+
+def visualize(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos: any format that Pillow reads.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    checkpoint: CheckpointOpt = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layers",
+            metavar="NAME",
+            help="Layer or pattern such as 'stage3.*'; 'all' for all; repeatable.",
+            show_default="the last layer at each map size",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", min=1, help="Shorter side, in pixels; aspect kept, no crop.")] = 224,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Directory of the pictures and statistics.json.")
+    ] = Path("drconv-regions"),
+    figure_format: Annotated[FigureFormat, typer.Option("--figure-format", help="Format of the pictures.")] = "png",
+    seed: SeedOpt = 0,
+    device: DeviceOpt = "auto",
+    format: FormatOpt = None,
+    as_json: JsonOpt = False,
+    force: ForceOpt = False,
+) -> None:
+    """Draw which region every position of an image falls into, layer by layer, and compare the regions' filters.
+
+    Writes one picture per image, and statistics.json. Regions are learned routing, not semantic segments.
+    """
+    destination = Destination.of(format, as_json, None, force)
+    figures = _figure_paths(images, output, figure_format)
+    statistics_path = output / "statistics.json"
+    check_free([*figures, statistics_path], force)
+    from drconv.analysis import RegionReport, environment
+
+    target = open_target(model, checkpoint, device, seed)
+    notes = _describe_weights(target, checkpoint, seed)
+    for note in notes:
+        notice(note)
+    done: list[ImageStatistics] = []
+    failures: list[str] = []
+    with progress(len(images)) as step:
+        for image, figure in zip(images, figures, strict=True):
+            step(image.name)
+            try:
+                done.append(
+                    _draw(target, image, figure, layers, size, notes, force, calibrate=not done and not checkpoint)
+                )
+            except DrconvError as error:
+                if len(images) == 1:
+                    raise
+                failures.append(str(error))
+                notice(f"left out: {error}")
+    if not done:
+        raise DrconvError(f"none of {len(images)} images could be drawn; the first: {failures[0]}")
+    report = RegionReport(tuple(done), tuple(notes))
+    arguments = {**target.arguments, "images": [str(image) for image in images], "layers": layers or [], "size": size}
+    data = envelope("visualize", arguments, environment(target.device), report, [*notes, *failures])
+    write_file(statistics_path, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
+    emit(report, data, destination)
+    notice(f"wrote {', '.join(x.figure for x in done)} and {statistics_path}")
+    if failures:
+        raise DrconvError(f"{len(failures)} of {len(images)} images could not be drawn; the rest are in {output}")
+
+
+def _figure_paths(images: list[Path], output: Path, suffix: str) -> list[Path]:
+    """Return a path for each image: its stem, numbered where two images share one."""
+    taken: set[str] = set()
+    paths = []
+    for image in images:
+        stem, number = image.stem, 1
+        while stem in taken:
+            number += 1
+            stem = f"{image.stem}-{number}"
+        taken.add(stem)
+        paths.append(output / f"{stem}.{suffix}")
+    return paths
+
+
+def _describe_weights(target: Target, checkpoint: Path | None, seed: int) -> list[str]:
+    if checkpoint is not None:
+        return [f"{target.name}, weights of {checkpoint}"]
+    return [
+        f"{target.name} with random weights (seed {seed}, BatchNorm statistics of the first image): regions show the "
+        "architecture, not anything learned; give trained weights with --checkpoint"
+    ]
+
+
+def _draw(
+    target: Target,
+    image: Path,
+    figure: Path,
+    patterns: list[str] | None,
+    size: int,
+    notes: list[str],
+    force: bool,
+    *,
+    calibrate: bool,
+) -> ImageStatistics:
+    """Run one image through the model and write its picture."""
+    import torch
+
+    from drconv.analysis import ImageStatistics, RegionStatistics, model_errors, record_regions, region_statistics
+    from drconv.models import calibrate_batch_norm
+    from drconv.viz import load_image, region_figure
+
+    loaded = load_image(image, size, channels=_image_channels(target))
+    for note in loaded.notes:
+        notice(f"{image}: {note}")
+    tensor = loaded.tensor.to(target.device, next(target.model.parameters()).dtype)
+    with torch.inference_mode(), model_errors(target.model, tensor.shape):
+        if calibrate:
+            calibrate_batch_norm(target.model, tensor)
+        with record_regions(target.model) as recording:
+            target.model(tensor)
+    statistics = region_statistics(recording)
+    names = _choose_layers(statistics, patterns)
+    chosen = RegionStatistics(tuple(layer for layer in statistics.layers if layer.name in names))
+    masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
+    drawn = region_figure(loaded.pixels, chosen, masks, title=f"{image.name}: regions of {target.name}", notes=notes)
+    data = BytesIO()
+    drawn.savefig(data, format=figure.suffix[1:])
+    write_file(figure, data.getvalue(), force)
+    height, width = loaded.pixels.shape[:2]
+    return ImageStatistics(str(image), (height, width), str(figure), chosen)
+
+
+def _image_channels(target: Target) -> int:
+    """Return what the network's first convolution takes; 3 if it has none."""
+    from torch import nn
+
+    convs = (module for module in target.model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convs, None)
+    return 3 if first is None else first.in_channels
+
+
+def _choose_layers(statistics: RegionStatistics, patterns: list[str] | None) -> set[str]:
+    """Return the names that the patterns match; without patterns, the last layer at each map size."""
+    names = [layer.name for layer in statistics.layers]
+    if not patterns:
+        return set({layer.grid: layer.name for layer in statistics.layers}.values())
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = names if pattern == "all" else [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            raise unknown_name("layer", pattern, names)
+        chosen.update(found)
+    return chosen

@@ -1,0 +1,58 @@
+"""The app: registers every command by name, and turns our errors into one line and exit code 1."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from drconv.errors import DrconvError
+from drconv.version import __version__
+from drconv_cli.commands.env import env
+from drconv_cli.commands.flops import flops
+from drconv_cli.commands.models import models
+from drconv_cli.commands.profile import profile
+from drconv_cli.commands.visualize import visualize
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Dynamic region-aware convolution: count it, time it, draw its regions.",
+)
+for _command in (flops, profile, visualize, models, env):
+    app.command()(_command)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"drconv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.obj = {"verbose": verbose}
+
+
+def main() -> None:
+    """Run the command line: exit code 0 for done, 1 for an error of ours in one line, 2 for wrong usage."""
+    try:
+        app()
+    except DrconvError as error:
+        if {"-v", "--verbose"} & set(sys.argv[1:2]):
+            raise
+        typer.echo(f"drconv: error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader has gone; what is left in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,95 @@
+"""Options and arguments that commands share, and the parsing of sizes."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drconv.registry import unknown_name
+from drconv_cli.render import FORMATS
+
+__all__ = [
+    "BackendOpt",
+    "CheckpointOpt",
+    "DeviceOpt",
+    "ForceOpt",
+    "FormatOpt",
+    "InputOpt",
+    "JsonOpt",
+    "ModelArg",
+    "OutputOpt",
+    "SeedOpt",
+    "SizeOpt",
+    "input_size",
+]
+
+
+def _known_format(value: str | None) -> str | None:
+    if value is not None and value not in FORMATS:
+        raise typer.BadParameter(str(unknown_name("format", value, FORMATS)))
+    return value
+
+
+MODEL_HELP = "A name from `drconv models`, package.module:factory, or path/file.py:factory (whose code is run)."
+
+ModelArg = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP, show_default=False)]
+CheckpointOpt = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Weights: safetensors, or a torch file of tensors only.", show_default=False),
+]
+SizeOpt = Annotated[
+    str | None, typer.Option("--size", metavar="H[xW]", help="Image size, in pixels.", show_default="224")
+]
+InputOpt = Annotated[
+    str | None, typer.Option("--input", metavar="CxHxW", help="Input of a network that does not take 3 channels.")
+]
+DeviceOpt = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to run.")]
+SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Seed of random weights and inputs.")]
+BackendOpt = Annotated[
+    list[str] | None,
+    typer.Option("--backend", help="Backend to time beside conv2d and naive; repeatable.", show_default="eager"),
+]
+FormatOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        help="Format of the output.",
+        callback=_known_format,
+        show_default="table, or by the suffix of --output",
+    ),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+OutputOpt = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write here instead of stdout.", show_default=False),
+]
+ForceOpt = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+def input_size(size: str | None, input: str | None) -> tuple[int, int, int]:
+    """Return (C, H, W) from --size and --input.
+
+    Raises:
+        typer.BadParameter: both were given, or one is not in its form, or a number is 0.
+    """
+    if size is not None and input is not None:
+        raise typer.BadParameter("--size and --input contradict each other; give one of them")
+    if input is not None:
+        channels, height, width = _numbers("--input", input, r"(\d+)x(\d+)x(\d+)", "CxHxW, such as 1x64x64")
+        return channels, height, width
+    if size is None:
+        return 3, 224, 224
+    height, width = _numbers("--size", size, r"(\d+)(?:x(\d+))?", "H or HxW, such as 224 or 224x320")
+    return 3, height, width
+
+
+def _numbers(option: str, text: str, form: str, example: str) -> list[int]:
+    found = re.fullmatch(form, text)
+    if found is None:
+        raise typer.BadParameter(f"{option} must be {example}, got {text!r}")
+    numbers = [int(n) for n in found.groups(default=found.group(1))]
+    if min(numbers) < 1:
+        raise typer.BadParameter(f"{option} must have no zero, got {text!r}")
+    return numbers

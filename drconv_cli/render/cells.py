@@ -1,0 +1,36 @@
+"""Units and rounding for readers; CSV and JSON keep raw numbers."""
+
+from drconv.report import Cell, Kind
+
+__all__ = ["format_cell", "is_numeric"]
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def is_numeric(kind: Kind) -> bool:
+    """Return whether a column of this kind is aligned to the right."""
+    return kind != "text"
+
+
+def format_cell(value: Cell, kind: Kind) -> str:
+    """Return a cell as a reader wants it; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, str) or kind == "text":
+        return str(value)
+    if kind == "count":
+        return f"{value:,}"
+    if kind == "share":
+        return f"{100 * value:.1f} %"
+    if kind == "ratio":
+        return f"{value:.2f}x"
+    if kind == "seconds":
+        return _format_seconds(value)
+    return f"{value:.3g}"
+
+
+def _format_seconds(value: float) -> str:
+    for unit, name in _SECONDS:
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value / 1e-9:.2g} ns"

@@ -1,0 +1,105 @@
+"""Every backend against the pixel loop in float64, and against the reference in the other dtypes."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+import drconv.kernels.eager as eager
+from drconv.kernels import BACKENDS
+from drconv.ops import region_conv2d
+from tests.kernels.cases import CASES, IDS, Case, Problem, make
+from tests.kernels.pixel_loop import Answer, pixel_loop
+from tests.tolerances import assert_near
+
+# `eager` takes one of several ways by size; each is forced on every case.
+WAYS = [*BACKENDS, "eager-sorted", "eager-in-blocks"]
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name: str = request.param
+    if name != "eager":
+        monkeypatch.setattr(eager, "_ALL_FILTERS_SIZE", 0)
+    if name == "eager-in-blocks":
+        monkeypatch.setattr(eager, "_ROWS_LIMIT", 1)
+        monkeypatch.setattr(eager, "_block_length", lambda problem: 4)
+    return name.partition("-")[0]
+
+
+@cache
+def answer(case: Case) -> tuple[Problem, Answer]:
+    torch.manual_seed(1)
+    problem = make(case)
+    return problem, pixel_loop(problem)
+
+
+def run(problem: Problem, backend: str) -> Answer:
+    leaves = [problem.input, problem.region_filters, problem.guided_feature, problem.bias]
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    output = region_conv2d(*leaves, **problem.settings, backend=backend)
+    output.backward(problem.grad_output)
+    grads: list[Tensor] = [leaf.grad for leaf in leaves]
+    return Answer(output, *grads)
+
+
+def assert_answers_near(actual: Answer, expected: Answer, dtype: torch.dtype) -> None:
+    for what, a, e in zip(Answer._fields, actual, expected, strict=True):
+        assert_near(a, e, what, dtype)
+
+
+@pytest.mark.usefixtures("poisoned_empty")
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_agrees_with_pixel_loop_in_float64(case: Case, way: str) -> None:
+    problem, expected = answer(case)
+    assert_answers_near(run(problem, way), expected, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "reference"], indirect=True)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_agrees_with_reference_in_dtype(case: Case, way: str, dtype: torch.dtype) -> None:
+    problem = make(case, dtype)
+    actual, expected = run(problem, way), run(problem, "reference")
+    assert all(a.dtype == dtype for a in actual)
+    assert_answers_near(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)], ids=str)
+@pytest.mark.parametrize("name", ["plain", "depthwise", "shared-pointwise"])
+def test_gradients_one_at_a_time(name: str, wanted: tuple[int, int, int], way: str) -> None:
+    problem, expected = answer(CASES[IDS.index(name)])
+    tensors = [problem.input, problem.region_filters, problem.guided_feature]
+    leaves = [t.detach().requires_grad_(bool(want)) for t, want in zip(tensors, wanted, strict=True)]
+    region_conv2d(*leaves, **problem.settings, backend=way).backward(problem.grad_output)
+    for leaf, want, e, what in zip(leaves, wanted, expected[1:4], Answer._fields[1:4], strict=True):
+        assert (leaf.grad is not None) == bool(want)
+        if want:
+            assert_near(leaf.grad, e, what)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_layout_of_outputs_is_the_same_in_every_backend(case: Case, way: str) -> None:
+    problem = make(case)
+    for what, a, e in zip(Answer._fields, run(problem, way), run(problem, "reference"), strict=True):
+        strides = [[s for s, n in zip(t.stride(), t.shape, strict=True) if n > 1] for t in (a, e)]
+        assert strides[0] == strides[1], what
+
+
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "reference"], indirect=True)
+def test_deterministic(way: str) -> None:
+    problem = make(CASES[IDS.index("eight-regions")], torch.float32)
+    first, second = run(problem, way), run(problem, way)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_infinite_filter_of_another_region_does_not_leak(backend: str) -> None:
+    x, guide = torch.randn(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
+    filters = torch.randn(1, 2, 4, 2, 1, 1)
+    filters[:, 1] = torch.inf
+    assert region_conv2d(x, filters, guide, backend=backend).isfinite().all()
