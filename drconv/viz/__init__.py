@@ -1,0 +1,7 @@
+"""Pictures of regions: results become figures here. No file is written and nothing is measured."""
+
+from drconv.viz.figure import region_figure
+from drconv.viz.image import LoadedImage, load_image
+from drconv.viz.palette import region_color, region_colors
+
+__all__ = ["LoadedImage", "load_image", "region_color", "region_colors", "region_figure"]

@@ -1,0 +1,280 @@
+"""Regions of one image as a figure for a paper, one row per layer. Draws with objects: no pyplot, no global state."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation, Text
+from matplotlib.textpath import TextToPath
+from numpy.typing import NDArray
+from PIL import Image
+
+from drconv.analysis.statistics import LayerStatistics, RegionStatistics
+from drconv.errors import ArgumentError
+from drconv.viz.palette import region_color, region_colors
+
+__all__ = ["region_figure"]
+
+_Photo = NDArray[np.uint8]
+_Mask = NDArray[np.integer[Any]]
+
+# The reader's own matplotlib style must neither move nor recolour anything.
+_STYLE: Any = {"font.family": ["sans-serif"], "font.size": 9, "text.usetex": False, "text.color": "black",
+          "text.parse_math": False, "axes.linewidth": 0.5, "axes.grid": False, "axes.titlecolor": "0.4",
+          "axes.titlesize": 8.5, "axes.titleweight": "normal", "axes.titley": None, "axes.titlepad": 3.5,
+          "hatch.linewidth": 0.4, "path.sketch": None}  # fmt: skip
+# Lengths are inches. Sizes of text are points.
+_MARGIN, _GAP, _HEAD, _CAPTION, _SWATCH, _FOOTER_LINE = 0.3, 0.2, 0.27, 0.2, 0.17, 0.17
+_PANEL, _STRIP_WIDTH, _CELL, _THINNEST = 2.7, 8.2, 1.6, 0.12
+_LEGEND, _BAR_LEFT, _BAR_WIDTH, _SHARE_RIGHT, _COSINES = 2.9, 0.78, 0.85, 2.22, 2.6
+_GREY, _COLORS = "0.4", mpl.colormaps["RdBu_r"]
+_PANELS = {"photo": "photo and boundaries", "map": "region map", "overlay": "overlay"}
+_CAVEAT = ("Regions are learned routing, not semantic segments. Their numbers and colours are arbitrary: "
+           "one colour in two layers does not mean one region.")  # fmt: skip
+
+
+def region_figure(
+    pixels: _Photo,
+    statistics: RegionStatistics,
+    guided_masks: Mapping[str, _Mask],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """Draw where each region lies, how large it is and how much its filter differs from the others.
+
+    A row shows, for one layer: the photo with region boundaries, the map at its own grid, one over the other, share
+    and filter norm of each region, and the cosines between filters. Maps are never smoothed. The panels of a very
+    wide photo lie below each other.
+
+    Args:
+        pixels: photo in sRGB, `[H, W, 3]`.
+        statistics: of this one image; rows keep its order.
+        guided_masks: region of every position by layer name, `[U, V]` each.
+        title: text at the top.
+        notes: lines at the bottom, such as that the weights are random.
+
+    Returns:
+        A figure with five axes per layer, labelled `photo`, `map`, `overlay`, `legend` and `cosines`, after one axes
+        labelled `scale`. Saving it needs no display.
+
+    Raises:
+        ArgumentError: there is no layer, or the pixels or a mask do not fit the statistics.
+
+    Example:
+        >>> masks = {layer.name: layer.guided_mask[0].cpu().numpy() for layer in recording.layers}
+        >>> region_figure(image.pixels, region_statistics(recording), masks, title="photo.jpg").savefig("regions.png")
+    """
+    layers = statistics.layers
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise ArgumentError(f"pixels must be uint8 of shape [H, W, 3], got {pixels.dtype} of {list(pixels.shape)}")
+    if not layers:
+        raise ArgumentError("statistics must hold at least one layer, got none; run the model while recording")
+    masks = [_checked_mask(layer, guided_masks) for layer in layers]
+    panel, stacked, stretched = _panel_size(pixels.shape[1] / pixels.shape[0])
+    block = panel[0] if stacked else 3 * max(panel[0], _CELL) + 2 * _GAP
+    tall = 3 * (panel[1] + _CAPTION) - _CAPTION if stacked else panel[1]
+    side = max(_side(layer.num_regions) for layer in layers)
+    left = _MARGIN + block + _GAP + _LEGEND + _GAP + _SWATCH  # of the cosine matrix
+    inner = left - _MARGIN + max(_COSINES, side)
+    rows = [_HEAD + _CAPTION + max(tall, _side(layer.num_regions) + _SWATCH) + _GAP for layer in layers]
+    notes = [*notes, _CAVEAT]
+    if stretched:
+        notes.append(f"Photo panels are stretched; the photo is very {stretched}.")
+    if max(layer.num_regions for layer in layers) > 16:
+        notes.append("Colours repeat after 16 regions.")
+    titles = _wrapped(title, left - _MARGIN - 0.95, 13, "bold")
+    footer = [line for note in notes for line in _wrapped(note, inner, 8.5)]
+    top = _MARGIN + 0.24 * max(1, len(titles)) + 0.12
+    height = top + sum(rows) + _FOOTER_LINE * len(footer) + _MARGIN
+    # More than 400 pixels per inch only make files large.
+    shrink = max(1, int(min(pixels.shape[0] / panel[1], pixels.shape[1] / panel[0]) / 400))
+    photo = np.asarray(Image.fromarray(pixels).reduce(shrink)) if shrink > 1 else pixels
+    widest = max(max(layer.region_share) for layer in layers) or 1.0
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(inner + 2 * _MARGIN, height), dpi=150, facecolor="white")
+        for i, line in enumerate(titles):
+            _text(figure, _MARGIN, _MARGIN + 0.24 * i, line, fontsize=13, fontweight="bold")
+        _draw_scale(_axes(figure, "scale", left, _MARGIN + 0.06, 0.8 * _COSINES, 0.1))
+        for layer, mask, row in zip(layers, masks, rows, strict=True):
+            _draw_head(figure, top, inner, layer)
+            y = top + _HEAD + _CAPTION
+            for i, (label, caption) in enumerate(_PANELS.items()):
+                across, down = (0.0, panel[1] + _CAPTION) if stacked else (max(panel[0], _CELL) + _GAP, 0.0)
+                ax = _axes(figure, label, _MARGIN + i * across, y + i * down, *panel, caption=caption)
+                _draw_panel(ax, panel, mask, photo if label != "map" else None, colored=label != "photo")
+            side = _side(layer.num_regions)
+            ax = _axes(figure, "legend", _MARGIN + block + _GAP, y, _LEGEND, side, caption="share of positions")
+            _draw_legend(ax, layer, widest)
+            ax = _axes(figure, "cosines", left, y, side, side, caption="cosine between filters")
+            _draw_cosines(ax, layer)
+            top += row
+        for i, line in enumerate(footer):
+            _text(figure, _MARGIN, top + _FOOTER_LINE * i, line, fontsize=8.5, color=_GREY)
+    return figure
+
+
+def _checked_mask(layer: LayerStatistics, masks: Mapping[str, _Mask]) -> _Mask:
+    if layer.name not in masks:
+        raise ArgumentError(f"guided_masks must have every layer of the statistics, got none for {layer.name!r}")
+    mask = np.asarray(masks[layer.name])
+    if mask.shape != layer.grid or not np.issubdtype(mask.dtype, np.integer):
+        want = f"integers of shape {list(layer.grid)}"
+        raise ArgumentError(f"the mask of {layer.name!r} must be {want}, got {mask.dtype} of {list(mask.shape)}")
+    if mask.size == 0 or mask.min() < 0 or mask.max() >= layer.num_regions:
+        got = f"{mask.min()} to {mask.max()}" if mask.size else "no position"
+        raise ArgumentError(f"the mask of {layer.name!r} must hold 0 to {layer.num_regions - 1}, got {got}")
+    return mask
+
+
+def _panel_size(aspect: float) -> tuple[tuple[float, float], bool, str]:
+    if aspect >= 4:
+        width = min(_STRIP_WIDTH, 0.9 * aspect)
+        return (width, max(width / aspect, _THINNEST)), True, "wide" if width / aspect < _THINNEST else ""
+    height = min(_PANEL, 1.1 * _PANEL / aspect) if aspect > 0.4 else min(1.1 / aspect, 2 * _PANEL)
+    return (max(height * aspect, _THINNEST), height), False, "tall" if height * aspect < _THINNEST else ""
+
+
+def _side(num_regions: int) -> float:
+    """Return the side of the cosine matrix, whose rows are level with those of the legend."""
+    return max(min(0.45 * num_regions, _COSINES), 0.19 * num_regions)
+
+
+def _axes(figure: Figure, label: str, x: float, y: float, width: float, height: float, *, caption: str = "") -> Axes:
+    across, down = figure.get_size_inches()
+    ax = figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down), label=label)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(caption, loc="left")
+    return ax
+
+
+def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> Text:
+    across, down = figure.get_size_inches()
+    return figure.text(x / across, 1 - y / down, text, va="top", **style)
+
+
+def _width(text: str, size: float, weight: str = "normal") -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter the font lacks is measured as the box that will be drawn
+        font = FontProperties(family="sans-serif", size=size, weight=weight)
+        return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+
+
+def _shortened(text: str, width: float, size: float, weight: str = "normal") -> str:
+    text, keep = " ".join(text.split()), len(text)
+    short = text
+    while keep > 1 and (actual := _width(short, size, weight)) > width:
+        keep = min(keep - 1, int(len(short) * width / actual))
+        short = f"{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}"
+    return short
+
+
+def _wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and _width(f"{lines[-1]} {word}", size, weight) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(_shortened(word, width, size, weight))
+    return lines
+
+
+def _ink(color: Sequence[float]) -> str:
+    return "black" if 0.2126 * color[0] + 0.7152 * color[1] + 0.0722 * color[2] > 0.5 else "white"
+
+
+def _draw_head(figure: Figure, top: float, inner: float, layer: LayerStatistics) -> None:
+    across, down = figure.get_size_inches()
+    figure.add_artist(Rectangle((_MARGIN / across, 1 - (top - 0.05) / down), inner / across, 0, lw=0.5, ec="0.8"))
+    grid = f"{layer.grid[0]} x {layer.grid[1]} positions, {layer.num_present} of {layer.num_regions} regions occur"
+    # Hinting makes text up to a tenth wider at low resolution, so the grid hangs on the name as it will be drawn.
+    name = _shortened(layer.name, 0.9 * inner - _width(grid, 9), 10.5, "bold")
+    drawn = _text(figure, _MARGIN, top + 0.02, name, fontsize=10.5, fontweight="bold")
+    style: dict[str, Any] = {"textcoords": "offset points", "va": "bottom", "fontsize": 9, "color": _GREY}
+    figure.add_artist(Annotation(grid, (1, 0), xycoords=drawn, xytext=(8, 0), **style))
+
+
+def _draw_panel(ax: Axes, panel: tuple[float, float], mask: _Mask, photo: _Photo | None, *, colored: bool) -> None:
+    rows, columns = mask.shape
+    extent = (0, columns, rows, 0)
+    if photo is not None:
+        ax.imshow(photo, extent=extent, aspect="auto", interpolation="antialiased")
+    if colored:
+        colors = region_colors(int(mask.max()) + 1)[mask]  # [U, V, 3]
+        alpha = 1.0 if photo is None else 0.5
+        ax.imshow(colors, extent=extent, aspect="auto", interpolation="nearest", alpha=alpha)
+    if photo is not None:
+        width = min(0.8, 18 * min(panel[0] / columns, panel[1] / rows))  # a quarter of a position where they are small
+        for factor, color in ((2.2, "black"), (1.0, "white")):
+            lines = LineCollection(_boundaries(mask), lw=factor * width, colors=color, capstyle="projecting")
+            ax.add_collection(lines, autolim=False)
+
+
+def _boundaries(mask: _Mask) -> list[list[tuple[int, int]]]:
+    """Return the edges between unlike positions in units of positions, straight runs joined."""
+    segments: list[list[tuple[int, int]]] = []
+    for grid, upright in ((mask.T, True), (mask, False)):
+        differs = np.pad(grid[1:] != grid[:-1], ((0, 0), (1, 1))).astype(np.int8)
+        step = np.diff(differs, axis=1)
+        for (line, start), (_, stop) in zip(np.argwhere(step == 1), np.argwhere(step == -1), strict=True):
+            ends = [(int(line) + 1, int(start)), (int(line) + 1, int(stop))]
+            segments.append(ends if upright else [(y, x) for x, y in ends])
+    return segments
+
+
+def _draw_legend(ax: Axes, layer: LayerStatistics, widest: float) -> None:
+    count = layer.num_regions
+    level = _side(count) / count
+    size = min(9.0, 0.62 * 72 * level)
+    ax.set(xlim=(0, _LEGEND), ylim=(count - 0.5, -0.5))
+    ax.set_axis_off()
+    ax.set_title("filter norm", loc="right")
+    for j, (share, norm) in enumerate(zip(layer.region_share, layer.filter_norms, strict=True)):
+        style: dict[str, Any] = {"va": "center_baseline", "fontsize": size, "color": "black" if share else "0.6"}
+        ax.barh(j, _BAR_WIDTH * share / widest, left=_BAR_LEFT, height=min(0.62, 0.22 / level), color=region_color(j))
+        ax.text(0, j, f"region {j}", **style)
+        ax.text(_SHARE_RIGHT, j, _percent(share), ha="right", **style)
+        ax.text(_LEGEND, j, "not finite" if norm is None else f"{norm:#.3g}".rstrip("."), ha="right", **style)
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    if 0.9995 <= share < 1:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %" if share else "0 %"
+
+
+def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:
+    count, side = layer.num_regions, _side(layer.num_regions)
+    values = np.array([[np.nan if v is None else v for v in row] for row in layer.filter_cosines], dtype=np.float64)
+    ax.imshow(values, cmap=_COLORS, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+    ax.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+    for (i, j), value in np.ndenumerate(values):
+        if np.isnan(value):
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="0.88", ec="0.55", hatch="/////", lw=0))
+        elif count <= 8:
+            ink = _ink(_COLORS((value + 1) / 2))
+            ax.text(j, i, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center_baseline", fontsize=7, color=ink)
+    thick, size = _SWATCH * count / side, min(7.0, 0.6 * 72 * side / count)
+    for j in range(count):
+        for x, y, width, height in ((-0.5 - thick, j - 0.5, thick, 1.0), (j - 0.5, count - 0.5, 1.0, thick)):
+            color = region_color(j)
+            ax.add_patch(Rectangle((x, y), width, height, fc=color, ec="white", lw=0.5, clip_on=False))
+            style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": size, "color": _ink(color)}
+            ax.text(x + width / 2, y + height / 2, str(j), **style)
+
+
+def _draw_scale(ax: Axes) -> None:
+    ax.imshow(np.linspace(-1, 1, 201)[None], cmap=_COLORS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    style: dict[str, Any] = {"transform": ax.transAxes, "va": "center_baseline", "color": _GREY, "fontsize": 8.5}
+    ax.text(-0.03, 0.5, "cosine -1", ha="right", **style)
+    ax.text(1.03, 0.5, "1", ha="left", **style)

@@ -1,0 +1,150 @@
+"""From an image file to the pixels a figure shows and the tensor a model takes; never prints, never warns."""
+
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from drconv.errors import ArgumentError, FileError
+
+__all__ = ["LoadedImage", "load_image"]
+
+# ImageNet statistics, by number of channels; the single one is the mean over R, G and B.
+_MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
+_STD = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
+
+_MAX_FILE_PIXELS = 89_478_485  # Pillow's default: a quarter GiB of RGB. Ours, because a program may lift Pillow's.
+_MAX_RESIZED_PIXELS = 16_000_000
+_WHAT_WORKS = "give a PNG, JPEG, GIF, TIFF, BMP or WebP file"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """One picture, as people see it and as a model takes it.
+
+    Attributes:
+        pixels: sRGB values 0 to 255 as shown in figures, `[H, W, 3]`; gray repeated if the tensor has one channel.
+        tensor: normalised by the mean and deviation of ImageNet, `[1, C, H, W]`.
+        notes: lines that a reader of the figure should know, such as that only the first frame was used.
+    """
+
+    pixels: NDArray[np.uint8]
+    tensor: Tensor
+    notes: tuple[str, ...]
+
+
+def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
+    """Read an image file, upright, on white, and resized without cropping.
+
+    Args:
+        path: of a regular file in any format that Pillow reads.
+        size: shorter side after resizing, pixels; the aspect is kept.
+        channels: 3 for RGB, 1 for luminance.
+
+    Returns:
+        Pixels and tensor of equal height and width.
+
+    Raises:
+        ArgumentError: `size` or `channels` is not usable.
+        FileError: the file cannot be read, is no sound image, or is too large before or after resizing.
+
+    Example:
+        >>> load_image(Path("photo.jpg"), 224).tensor.shape
+        torch.Size([1, 3, 224, 336])
+    """
+    if channels not in _MEAN:
+        raise ArgumentError(f"channels must be 1 (luminance) or 3 (RGB), got channels={channels!r}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArgumentError(f"size must be an integer of at least 1, got size={size!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image, notes = _read(Path(path), size)
+    if channels == 1:
+        image = image.convert("L").convert("RGB")
+    pixels = np.array(image, dtype=np.uint8)  # [H, W, 3]
+    levels = torch.from_numpy(pixels[..., :channels].copy()).permute(2, 0, 1).float() / 255  # [C, H, W]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN[channels], _STD[channels]))
+    return LoadedImage(pixels, ((levels - mean) / std)[None].contiguous(), tuple(notes))
+
+
+def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
+    """Return the resized RGB image, and notes; every failure becomes a `FileError`."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise FileError(f"the image must be a regular file, got {kind}: {path}; {_WHAT_WORKS}")
+        if status.st_size == 0:
+            raise FileError(f"the image file is empty (0 bytes): {path}; {_WHAT_WORKS}")
+        with path.open("rb") as file, Image.open(file) as image:
+            width, height = image.size
+            if width * height > _MAX_FILE_PIXELS:
+                raise FileError(_too_many(path, f"declares {width} x {height} pixels"))
+            _resized_size(path, image.size, size)  # refuses before anything is decoded
+            notes = _frame_notes(image)
+            rgb = _to_rgb(ImageOps.exif_transpose(image), path, notes)
+        return rgb.resize(_resized_size(path, rgb.size, size), Image.Resampling.BICUBIC), notes
+    except FileError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileError(f"the image file does not exist, got {path}; {_WHAT_WORKS}") from None
+    except PermissionError:
+        raise FileError(f"the image file may not be read (permission denied), got {path}; make it readable") from None
+    except UnidentifiedImageError:
+        raise FileError(f"the file is not an image of a known format, got {path}; {_WHAT_WORKS}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise FileError(_too_many(path, "declares more pixels than that")) from None
+    except Exception as error:  # decoders meet damaged data with almost any exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"the image is damaged or unreadable, got {path} ({reason}); {_WHAT_WORKS}") from error
+
+
+def _too_many(path: Path, got: str) -> str:
+    return f"the image must have at most {_MAX_FILE_PIXELS:,} pixels, got {path}, which {got}; make it smaller first"
+
+
+def _resized_size(path: Path, old: tuple[int, int], size: int) -> tuple[int, int]:
+    short, long = min(old), max(old)
+    width, height = (round(side * size / short) for side in old)
+    if width * height > _MAX_RESIZED_PIXELS:
+        largest = int((_MAX_RESIZED_PIXELS * short / long) ** 0.5)
+        advice = f"use a smaller size (--size {largest} or less)" if largest else "crop the image first"
+        raise FileError(
+            f"the resized image must have at most {_MAX_RESIZED_PIXELS:,} pixels, got {width} x {height} "
+            f"from {path} ({old[0]} x {old[1]}); {advice}"
+        )
+    return width, height
+
+
+def _frame_notes(image: Image.Image) -> list[str]:
+    frames = getattr(image, "n_frames", 1)
+    kind = "animated image" if image.format in {"GIF", "PNG", "WEBP", "AVIF"} else "file of several images"
+    return [f"{kind}: first of {frames} frames used"] if frames > 1 else []
+
+
+def _to_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)  # [H, W]
+        white, kind = (1.0, "float") if image.mode == "F" else (65535.0, "16-bit")
+        if not (values.min() >= 0 and values.max() <= white):  # also false for NaN
+            raise FileError(
+                f"the values of a {kind} image must lie in 0 to {white:g}, "
+                f"got {values.min():g} to {values.max():g} in {path}; rescale it, or save it with 8 bits"
+            )
+        notes.append(f"{kind} image: values 0 to {white:g} shown as black to white")
+        return Image.fromarray(np.rint(values / white * 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    if np.asarray(rgba)[..., 3].min() < 255:
+        notes.append("transparent parts are shown on white")
+    white_paper = Image.new("RGBA", rgba.size, "white")
+    white_paper.alpha_composite(rgba)
+    return white_paper.convert("RGB")
