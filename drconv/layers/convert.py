@@ -43,7 +43,7 @@ def plain_twin(model: nn.Module) -> nn.Module:
             if isinstance(child, DRConv2d):
                 setattr(module, name, _plain(child))
             elif isinstance(child, GuideConv2d) and not isinstance(module, DRConv2d):
-                setattr(module, name, _NoGuide())
+                setattr(module, name, _NoGuide().train(child.training))
     return twin
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from drconv.checks import Size2d, check_region_conv, pair
+from drconv.errors import DrconvError
 from drconv.kernels import RegionConvProblem, choose_backend, memory_format_of
 from drconv.ops.guided_mask import guided_mask, softmax_gradient
 
@@ -226,15 +227,33 @@ class _RegionConv2d(torch.autograd.Function):
         return output
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         wanted = list(ctx.needs_input_grad[:3])
         grads: list[Tensor | None] = [None, None, None]
         if any(wanted):
-            found = _backward_op(grad_output, *ctx.saved_tensors, *ctx.settings, wanted)
+            with torch.no_grad():
+                found = _backward_op(grad_output, *ctx.saved_tensors, *ctx.settings, wanted)
+            if torch.is_grad_enabled():
+                causes = (grad_output, *ctx.saved_tensors)
+                found = [_NotTwice.apply(grad, *causes) for grad in found]  # type: ignore[no-untyped-call]
             grads = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
         grad_bias = grad_output.sum((0, 2, 3)) if ctx.needs_input_grad[3] else None
         return *grads, grad_bias, *(None for _ in ctx.settings)
+
+
+class _NotTwice(torch.autograd.Function):
+    """Pass a gradient on, and raise if it is differentiated: without this, its derivative would silently be zero."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, *causes: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        raise DrconvError(
+            "region_conv2d can be differentiated once, got a second derivative of it: its guided feature has a "
+            "stand-in for a gradient, which has no derivative; leave the layer out of gradient penalties"
+        )
 
 
 def _autograd(

@@ -28,7 +28,7 @@ def test_unknown_name_offers_near_ones() -> None:
 
 
 def test_named_backend_that_objects_raises_with_its_reason() -> None:
-    with pytest.raises(BackendError, match="'naive' cannot run this call: it takes float32.*not torch.int32"):
+    with pytest.raises(BackendError, match=r"'naive' cannot run this call: it takes float32.*not torch\.int32"):
         choose_backend(replace(PROBLEM, dtype=torch.int32), "naive")
 
 

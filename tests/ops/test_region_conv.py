@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from drconv.errors import ArgumentError, BackendError, UnknownNameError
+from drconv.errors import ArgumentError, BackendError, DrconvError, UnknownNameError
 from drconv.kernels import BACKENDS
 from drconv.ops import region_conv2d
 
@@ -31,7 +31,10 @@ def test_opcheck(sizes: dict[str, int], layout: str) -> None:
     settings = ([1, 1], [1, 1], [1, 1], 1, None)
     leaves = [t.clone().requires_grad_() for t in (x, filters, guide, bias)]
     opcheck(torch.ops.drconv.region_conv2d.default, (*leaves, *settings))
-    opcheck(torch.ops.drconv.region_conv2d.default, (x, filters[0] if len(filters) else filters.new_zeros(filters.shape[1:]), guide, None, *settings))
+    opcheck(
+        torch.ops.drconv.region_conv2d.default,
+        (x, filters[0] if len(filters) else filters.new_zeros(filters.shape[1:]), guide, None, *settings),
+    )
     grad = torch.randn(x.shape[0], filters.shape[2], *x.shape[2:])
     for wanted in ([True, True, True], [False, True, False]):
         opcheck(torch.ops.drconv.region_conv2d_backward.default, (grad, x, filters, guide, *settings, wanted))
@@ -82,17 +85,25 @@ def test_empty_batch(backend: str) -> None:
 
 
 def test_empty_batch_with_shared_filters_gives_zero_gradient() -> None:
-    x, filters, guide, _ = tensors(batch=0)
+    x, _, guide, _ = tensors(batch=0)
     shared = torch.randn(3, 6, 4, 3, 3, requires_grad=True)
     region_conv2d(x, shared, guide, padding=1).sum().backward()
     assert (shared.grad == 0).all()
 
 
-def test_second_derivative_is_refused() -> None:
+def test_second_derivative_is_refused_and_not_silently_zero() -> None:
     leaves = [t.requires_grad_() for t in tensors()]
     (grad,) = torch.autograd.grad(region_conv2d(*leaves, padding=1).sum(), leaves[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+    penalty = grad.square().sum() + leaves[0].square().sum()
+    with pytest.raises(DrconvError, match="can be differentiated once"):
+        penalty.backward()
+
+
+def test_a_graph_of_the_gradient_may_be_kept_for_other_parts() -> None:
+    leaves = [t.requires_grad_() for t in tensors()]
+    loss = region_conv2d(*leaves, padding=1).sum()
+    (grad,) = torch.autograd.grad(loss, leaves[3], create_graph=True)
+    assert torch.equal(grad, torch.full((6,), 2.0 * 7 * 7))
 
 
 def test_meta_device_gives_shape_and_layout() -> None:
