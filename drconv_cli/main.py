@@ -1,10 +1,11 @@
-"""The app: registers every command by name, and turns our errors into one line and exit code 1."""
+"""The app: registers every command by name, and turns our errors into one line."""
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drconv.errors import DrconvError
 from drconv.version import __version__
@@ -13,10 +14,27 @@ from drconv_cli.commands.flops import flops
 from drconv_cli.commands.models import models
 from drconv_cli.commands.profile import profile
 from drconv_cli.commands.visualize import visualize
+from drconv_cli.output import notice
 
 __all__ = ["app", "main"]
 
+
+class _Group(TyperGroup):
+    """Turns an error of ours into one line and exit code 1, unless its traceback was asked for."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DrconvError as error:
+            if ctx.params.get("verbose"):
+                raise
+            notice(f"drconv: error: {' '.join(str(error).split())}")
+            raise typer.Exit(1) from error
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,24 +52,18 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    context.obj = {"verbose": verbose}
+    """Hold the options that come before a command."""
 
 
 def main() -> None:
     """Run the command line: exit code 0 for done, 1 for an error of ours in one line, 2 for wrong usage."""
     try:
         app()
-    except DrconvError as error:
-        if {"-v", "--verbose"} & set(sys.argv[1:2]):
-            raise
-        typer.echo(f"drconv: error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
     except BrokenPipeError:
         # The reader has gone; what is left in the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

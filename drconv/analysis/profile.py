@@ -85,7 +85,7 @@ def profile_model(
                 report(call.name)
                 targets.append(_profile_layer(call, plan))
             report("network")
-            targets.append(_profile_network(model, input, plan))
+            targets.append(_profile_network(model, input, plan, _refused(targets)))
     finally:
         for module, backend in kept.items():
             module.backend = backend
@@ -144,11 +144,11 @@ def _profile_layer(call: _LayerCall, plan: _Plan) -> TargetProfile:
     candidates = {BASELINE: Candidate(partial(twin, *call.args, **call.kwargs))}
     errors: dict[str, float | None] = {BASELINE: None}
     refusals: dict[str, str] = {}
-    truth = _operate(call, "reference").double()
+    truth = _operate(call, "reference").cpu().double()
     tolerance = AGREEMENT[call.operands[0].dtype]
     for name in plan.backends:
         try:
-            output = _operate(call, name).double()
+            output = _operate(call, name).cpu().double()
         except BackendError as error:
             errors[name], refusals[name] = None, str(error)
             continue
@@ -175,18 +175,25 @@ def _operate(call: _LayerCall, backend: str) -> Tensor:
     )
 
 
-def _profile_network(model: nn.Module, input: Tensor, plan: _Plan) -> TargetProfile:
+def _refused(layers: Sequence[TargetProfile]) -> dict[str, str]:
+    """Return, for each backend that a layer refused, the first such layer and its reason."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        for candidate in layer.candidates:
+            if candidate.refusal is not None:
+                found.setdefault(candidate.candidate, f"refused in layer {layer.name}: {candidate.refusal}")
+    return found
+
+
+def _profile_network(model: nn.Module, input: Tensor, plan: _Plan, refusals: dict[str, str]) -> TargetProfile:
+    """Time the network with each backend that no layer refused, and compare the regions it ends up with."""
     candidates = {BASELINE: Candidate(partial(plain_twin(model), input))}
     equal: dict[str, float] = {}
-    refusals: dict[str, str] = {}
     truth = _regions(model, input, "reference")
     for name in plan.backends:
-        try:
+        if name not in refusals:
             equal[name] = _equal_share(_regions(model, input, name), truth)
-        except BackendError as error:
-            refusals[name] = str(error)
-            continue
-        candidates[name] = Candidate(partial(model, input), prepare=partial(set_backend, model, name))
+            candidates[name] = Candidate(partial(model, input), prepare=partial(set_backend, model, name))
     timings = plan.time(candidates)
     errors: dict[str, float | None] = dict.fromkeys([BASELINE, *plan.backends])
     return TargetProfile("network", type(model).__name__, _candidates(timings, errors, equal, refusals))

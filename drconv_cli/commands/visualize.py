@@ -150,7 +150,9 @@ def _draw(
     names = _choose_layers(statistics, patterns)
     chosen = RegionStatistics(tuple(layer for layer in statistics.layers if layer.name in names))
     masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
-    drawn = region_figure(loaded.pixels, chosen, masks, title=f"{image.name}: regions of {target.name}", notes=notes)
+    drawn = region_figure(
+        loaded.pixels, chosen, masks, title=f"{image.name}: regions of {target.name}", notes=[*loaded.notes, *notes]
+    )
     data = BytesIO()
     drawn.savefig(data, format=figure.suffix[1:])
     write_file(figure, data.getvalue(), force)

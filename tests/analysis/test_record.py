@@ -1,0 +1,80 @@
+"""Recording: what was used, and nothing left behind."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from drconv.analysis import record_regions
+from drconv.errors import ModelError
+from drconv.layers import DRConv2d
+from drconv.models import create_model
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
+
+
+def test_records_masks_guides_and_filters_in_order() -> None:
+    model = create_model("drconv_shufflenet_v2_x0_5_released")
+    with record_regions(model) as recording:
+        model(torch.randn(2, 3, 64, 64))
+    names = [n for n, m in model.named_modules() if isinstance(m, DRConv2d)]
+    assert [layer.name for layer in recording.layers] == names
+    first, second = recording.layers[:2]
+    assert first.guided_mask.shape == (2, 16, 16)
+    assert first.guided_feature.shape == (2, 8, 16, 16)
+    assert first.region_filters.shape == (2, 8, 24, 24, 1, 1)
+    # The block shares one guide; its second layer saw every second row and column of it.
+    assert torch.equal(second.guided_feature, first.guided_feature[:, :, ::2, ::2])
+    assert torch.equal(second.guided_mask, first.guided_mask[:, ::2, ::2])
+
+
+def test_runs_in_eval_mode_and_leaves_no_trace() -> None:
+    model = create_model("drconv_shufflenet_v2_x0_5")
+    model.stage2.eval()
+    modes = [m.training for m in model.modules()]
+    with record_regions(model):
+        assert not any(m.training for m in model.modules())
+        assert hooks(model) == 16
+    assert modes == [m.training for m in model.modules()]
+    assert hooks(model) == 0
+
+
+def test_cleans_up_when_the_model_raises() -> None:
+    model = create_model("drconv_shufflenet_v2_x0_5")
+    with pytest.raises(RuntimeError), record_regions(model):
+        model(torch.randn(1, 4, 32, 32))
+    assert hooks(model) == 0
+    assert all(m.training for m in model.modules())
+
+
+def test_two_calls_of_one_layer_are_two_entries() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = DRConv2d(3, 3, 1, num_regions=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.conv(x))
+
+    with record_regions(Twice()) as recording:
+        x = torch.randn(1, 3, 4, 4)
+        Twice()(x)
+    assert recording.layers == []
+    model = Twice()
+    with record_regions(model) as recording:
+        model(x)
+    assert [layer.name for layer in recording.layers] == ["conv", "conv#2"]
+    assert torch.equal(recording["conv"].guided_mask, model.conv.guide(x).argmax(1))
+
+
+def test_a_single_layer_can_be_recorded() -> None:
+    layer = DRConv2d(3, 4, 1)
+    with record_regions(layer) as recording:
+        layer(torch.randn(1, 3, 4, 4))
+    assert recording.layers[0].name == "DRConv2d"
+
+
+def test_a_model_without_regions_is_refused() -> None:
+    with pytest.raises(ModelError, match="Conv2d has no layer with regions"), record_regions(nn.Conv2d(3, 3, 1)):
+        pass

@@ -1,0 +1,98 @@
+"""From a specification to a model."""
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from drconv.errors import ModelError, UnknownNameError
+from drconv.models import load_model
+
+SOURCE = """
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Settings:
+    width: int = 4
+
+def small(): return nn.Conv2d(3, Settings().width, 1)
+def none(): return None
+def broken(): raise RuntimeError("no weights today\\nsecond line")
+def leaving(): raise SystemExit("bye")
+instance = nn.Linear(2, 2)
+number = 3
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "nets.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_name() -> None:
+    assert isinstance(load_model("shufflenet_v2_x0_5"), nn.Module)
+
+
+def test_file_and_factory(source: Path) -> None:
+    assert load_model(f"{source}:small").out_channels == 4
+
+
+def test_a_module_that_is_there_already(source: Path) -> None:
+    assert isinstance(load_model(f"{source}:instance"), nn.Linear)
+
+
+def test_class_in_an_importable_module() -> None:
+    assert isinstance(load_model("torch.nn:ReLU"), nn.ReLU)
+
+
+def test_module_in_the_current_directory(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.rename(source.parent / "nets_in_the_current_directory.py")
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setattr("sys.path", [p for p in __import__("sys").path if p])
+    assert load_model("nets_in_the_current_directory:small").in_channels == 3
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("none", "gave a NoneType; expected an nn.Module"),
+        ("number", "is a int; expected a function or class"),
+        ("broken", "failed: RuntimeError: no weights today"),
+        ("leaving", "failed: SystemExit: bye"),
+    ],
+)
+def test_factories_that_give_no_model(source: Path, factory: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(f"{source}:{factory}")
+    assert "\n" not in str(caught.value)
+
+
+def test_near_factory_names_are_offered(source: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown factory in .*nets.py 'smal'; did you mean small"):
+        load_model(f"{source}:smal")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("drconv_shuflenet_v2_x0_5", UnknownNameError, "did you mean drconv_shufflenet_v2_x0_5"),
+        ("nets.py", ModelError, "names a file but no factory; write nets.py:factory"),
+        ("no/such/file.py:small", ModelError, "no file 'no/such/file.py'"),
+        ("no_such_package.nets:small", ModelError, "ModuleNotFoundError: No module named 'no_such_package'"),
+        (":small", ModelError, "expected module:factory or file.py:factory"),
+        ("nets.py:", ModelError, "expected module:factory or file.py:factory"),
+    ],
+)
+def test_bad_specifications(spec: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_model(spec)
+
+
+def test_a_file_with_a_syntax_error(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text("def small(:\n")
+    with pytest.raises(ModelError, match="failed: SyntaxError"):
+        load_model(f"{path}:small")

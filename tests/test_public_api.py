@@ -1,0 +1,34 @@
+"""What `import drconv` offers, and how light it is."""
+
+import subprocess
+import sys
+
+import pytest
+
+import drconv
+
+
+def test_every_public_name_is_there() -> None:
+    for name in drconv.__all__:
+        assert getattr(drconv, name) is not None
+    assert set(dir(drconv)) == set(drconv.__all__)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = drconv.nothing
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, drconv; assert 'torch' not in sys.modules; drconv.DRConv2d; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_layers_do_not_import_fvcore_or_matplotlib() -> None:
+    code = "import sys, drconv; drconv.DRConv2d; assert not {'fvcore', 'matplotlib', 'rich'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_counting_imports_cleanly_where_deprecation_warnings_are_errors() -> None:
+    code = "import drconv; drconv.count_flops"
+    subprocess.run([sys.executable, "-W", "error::DeprecationWarning:fvcore", "-c", code], check=True)
