@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 class _Group(TyperGroup):
     """Turns an error of ours into one line and exit code 1, unless its traceback was asked for."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)

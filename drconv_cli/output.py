@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,17 +127,10 @@ def write_file(path: Path, data: bytes, force: bool) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Any]:
-    """Show a bar on stderr while work goes on; yields a function to call with the name of each step."""
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on a terminal's stderr; yields a function to call with (name of the step, steps done, steps)."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        done = -1
-
-        def step(name: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=name)
-
-        yield step
+        task = bar.add_task("", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "drconv.viz",
         *LEAVES,
     },
-    "drconv_cli.main": {"drconv_cli.commands", *LEAVES},
+    "drconv_cli.main": {"drconv_cli.commands", "drconv_cli.output", *LEAVES},
     "drconv_cli.__main__": {"drconv_cli.main"},
     "drconv_cli": set(),
 }

@@ -48,7 +48,7 @@ def profile_model(
     backends: Sequence[str] = ("eager",),
     rounds: int = 20,
     warmup: int = 3,
-    progress: Callable[[str], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> ProfileReport:
     """Time every region layer of a model, and the model, in eval mode without gradients.
 
@@ -60,7 +60,7 @@ def profile_model(
         backends: to time beside `conv2d` and `naive`.
         rounds: timed calls per candidate.
         warmup: calls before those.
-        progress: called with the name of each target before it is timed.
+        progress: called with (name of the target, targets done, targets) before each is timed.
 
     Returns:
         Times, ratios, and how far each backend is from the reference.
@@ -75,16 +75,17 @@ def profile_model(
     names = list(dict.fromkeys([*backends, "naive"]))
     for name in names:
         BACKENDS[name]
-    report = progress or (lambda target: None)
+    report = progress or (lambda name, done, total: None)
     kept = {module: module.backend for module in model.modules() if isinstance(module, RegionLayer)}
     plan = _Plan(names, rounds, warmup, input.device)
     try:
         with eval_mode(model), torch.inference_mode():
-            targets = []
-            for call in _record_calls(model, input):
-                report(call.name)
+            targets: list[TargetProfile] = []
+            calls = _record_calls(model, input)
+            for call in calls:
+                report(call.name, len(targets), len(calls) + 1)
                 targets.append(_profile_layer(call, plan))
-            report("network")
+            report("network", len(targets), len(calls) + 1)
             targets.append(_profile_network(model, input, plan, _refused(targets)))
     finally:
         for module, backend in kept.items():

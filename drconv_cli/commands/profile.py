@@ -51,15 +51,13 @@ def profile(
     import torch
 
     from drconv.analysis import profile_model
-    from drconv.layers import RegionLayer
 
     if threads is not None:
         torch.set_num_threads(threads)
     target = open_target(model, checkpoint, device, seed)
     images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
     names = backend or ["eager"]
-    layers = sum(isinstance(module, RegionLayer) for module in target.model.modules())
-    with progress(layers + 1) as step:
+    with progress() as step:
         report = profile_model(target.model, images, backends=names, rounds=rounds, warmup=warmup, progress=step)
     arguments = {**target.arguments, "input_shape": list(images.shape), "backends": names, "rounds": rounds}
     arguments |= {"warmup": warmup, "threads": threads}

@@ -72,9 +72,9 @@ def visualize(
         notice(note)
     done: list[ImageStatistics] = []
     failures: list[str] = []
-    with progress(len(images)) as step:
-        for image, figure in zip(images, figures, strict=True):
-            step(image.name)
+    with progress() as step:
+        for index, (image, figure) in enumerate(zip(images, figures, strict=True)):
+            step(image.name, index, len(images))
             try:
                 done.append(
                     _draw(target, image, figure, layers, size, notes, force, calibrate=not done and not checkpoint)

@@ -21,7 +21,8 @@ def format_cell(value: Cell, kind: Kind) -> str:
     if kind == "count":
         return f"{value:,}"
     if kind == "share":
-        return f"{100 * value:.1f} %"
+        # What is almost all must not read as all.
+        return f"{100 * value:.3f} %" if 0.999 < value < 1 else f"{100 * value:.1f} %"
     if kind == "ratio":
         return f"{value:.2f}x"
     if kind == "seconds":

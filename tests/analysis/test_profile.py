@@ -34,10 +34,11 @@ def wrong_backend(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_every_layer_and_the_network_against_conv2d_and_naive() -> None:
     model = create_model("drconv_shufflenet_v2_x0_5_released")
     model.stage2[0].branch2[0].backend = "naive"
-    seen: list[str] = []
-    report = profile_model(model, torch.randn(1, 3, 32, 32), rounds=2, warmup=0, progress=seen.append)
+    seen: list[tuple[str, int, int]] = []
+    report = profile_model(model, torch.randn(1, 3, 32, 32), rounds=2, warmup=0, progress=lambda *a: seen.append(a))
     names = [n for n, m in model.named_modules() if isinstance(m, DRConv2d)]
-    assert [t.name for t in report.targets] == [*names, "network"] == seen
+    assert [t.name for t in report.targets] == [*names, "network"]
+    assert seen == [(name, i, 33) for i, name in enumerate([*names, "network"])]
     for target in report.targets:
         assert [c.candidate for c in target.candidates] == ["conv2d", "eager", "naive"]
         assert all(len(c.timing.samples) == 2 and c.refusal is None for c in target.candidates)

@@ -60,7 +60,7 @@ class Malicious:
 def test_a_pickle_with_code_is_refused_and_not_run(zipped: bool, tmp_path: Path) -> None:
     marker, path = tmp_path / "run", tmp_path / "evil.pt"
     torch.save({"0.weight": Malicious(marker)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="is refused: .*would run code"):
+    with pytest.raises(CheckpointError, match=r"is refused: .*would run code"):
         load_checkpoint(net(), path)
     assert not marker.exists()
 
