@@ -1,0 +1,251 @@
+"""The commands from the outside: data, formats, files, exit codes."""
+
+import csv
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from drconv.models import create_model, list_models
+from drconv.version import __version__
+
+NET = """
+import torch
+from torch import nn
+from drconv import DRConv2d
+
+class Net(nn.Module):
+    def __init__(self, channels=3):
+        super().__init__()
+        self.first = nn.Conv2d(channels, 8, 3, 2, 1)
+        self.region = DRConv2d(8, 8, 3, padding=1, num_regions=3)
+        self.deeper = DRConv2d(8, 8, 3, 2, 1, num_regions=3)
+        self.last = DRConv2d(8, 4, 1, num_regions=2)
+    def forward(self, x):
+        return self.last(self.deeper(self.region(self.first(x).relu()).relu()).relu())
+
+def gray(): return Net(1)
+def five(): return Net(5)
+def plain(): return nn.Conv2d(3, 4, 1)
+def nan():
+    net = Net()
+    nn.init.constant_(net.first.weight, float("nan"))
+    return net
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    path = tmp_path / "nets.py"
+    path.write_text(NET)
+    return f"{path}:Net"
+
+
+Cli = Callable[..., "object"]
+
+
+def test_flops_json_of_the_default_model(run_cli: Cli) -> None:
+    done = run_cli("flops", "--json")
+    data = json.loads(done.out)
+    assert done.code == 0
+    assert list(data) == ["schema", "command", "version", "environment", "arguments", "result", "warnings"]
+    assert data["arguments"]["model"] == "drconv_shufflenet_v2_x0_5"
+    assert "using drconv_shufflenet_v2_x0_5" in done.err
+    assert (data["result"]["madds"], data["result"]["params"]) == (46_363_168, 5_519_752)
+    layer = next(x for x in data["result"]["layers"] if x["type"] == "DRConv2d")
+    assert list(layer["stages"]) == ["pool", "generator", "guide", "convolution"]
+    assert all(type(x[k]) is int for x in data["result"]["layers"] for k in ("madds", "params", "other"))
+
+
+@pytest.mark.parametrize(
+    ("name", "madds", "params"),
+    [
+        ("shufflenet_v2_x0_5", 40_476_448, 1_366_792),
+        ("shufflenet_v2_x1_0", 145_814_296, 2_279_760),
+        ("drconv_shufflenet_v2_x0_5_released", 50_104_864, 2_293_792),
+    ],
+)
+def test_flops_json_of_named_models(name: str, madds: int, params: int, run_cli: Cli) -> None:
+    result = json.loads(run_cli("flops", name, "--json").out)["result"]
+    assert (result["madds"], result["params"]) == (madds, params)
+
+
+def test_flops_of_a_file_with_other_channels_and_size(net: str, run_cli: Cli) -> None:
+    small = json.loads(run_cli("flops", net, "--size", "16x24", "--json").out)
+    assert small["arguments"]["input_size"] == [3, 16, 24]
+    first = small["result"]["layers"][0]
+    assert first["madds"] == 8 * 12 * 8 * 3 * 9
+    gray = json.loads(run_cli("flops", net.replace("Net", "gray"), "--input", "1x16x24", "--json").out)
+    assert gray["result"]["layers"][0]["madds"] == first["madds"] // 3
+
+
+def test_formats_on_stdout(net: str, run_cli: Cli) -> None:
+    table = run_cli("flops", net).out
+    assert table.startswith("MAdds and parameters for one 3x224x224 image")
+    rows = list(csv.DictReader(StringIO(run_cli("flops", net, "--format", "csv").out)))
+    assert rows[-1]["layer"] == "total"
+    assert int(rows[-1]["MAdds"]) == sum(int(r["MAdds"]) for r in rows[:-1] if not r["stage"])
+    assert "| layer | type |" in run_cli("flops", net, "--format", "markdown").out
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("json", "{"), ("csv", "layer,"), ("md", "**MAdds"), ("txt", "MAdds")])
+def test_output_takes_its_format_from_the_suffix(
+    suffix: str, start: str, net: str, tmp_path: Path, run_cli: Cli
+) -> None:
+    path = tmp_path / "new" / f"counts.{suffix}"
+    done = run_cli("flops", net, "-o", path)
+    assert (done.code, done.out) == (0, "")
+    assert path.read_text().startswith(start)
+    assert f"wrote {path}" in done.err
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_existing_output_is_kept_unless_forced(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    path = tmp_path / "counts.json"
+    path.write_text("mine")
+    refused = run_cli("flops", net, "-o", path)
+    assert refused.code == 1
+    assert refused.err == f"drconv: error: {path} exists and is kept; use --force to replace it, or another name\n"
+    assert path.read_text() == "mine"
+    assert run_cli("flops", net, "-o", path, "--force").code == 0
+    assert json.loads(path.read_text())["command"] == "flops"
+
+
+def test_profile_json_is_complete(net: str, run_cli: Cli) -> None:
+    done = run_cli("profile", net, "--size", "32", "-b", "2", "--rounds", "2", "--warmup", "0", "--json")
+    data = json.loads(done.out)
+    assert done.code == 0
+    targets = data["result"]["targets"]
+    assert [t["name"] for t in targets] == ["region", "deeper", "last", "network"]
+    assert [c["candidate"] for c in targets[0]["candidates"]] == ["conv2d", "eager", "naive"]
+    assert data["arguments"]["input_shape"] == [2, 3, 32, 32]
+    assert data["environment"]["threads"] >= 1
+
+
+def test_profile_with_threads(net: str, run_cli: Cli) -> None:
+    before = torch.get_num_threads()
+    try:
+        done = run_cli("profile", net, "--size", "16", "--rounds", "1", "--warmup", "0", "--threads", "1", "--json")
+        assert json.loads(done.out)["environment"]["threads"] == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_visualize_writes_a_picture_and_exactly_the_envelope(
+    net: str, photo: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    out = tmp_path / "regions"
+    done = run_cli("visualize", photo, "-m", net, "--size", 64, "-o", out, "--json")
+    assert done.code == 0
+    assert sorted(p.name for p in out.iterdir()) == ["grace_hopper.png", "statistics.json"]
+    assert (out / "statistics.json").read_text() == done.out
+    data = json.loads(done.out)
+    (image,) = data["result"]["images"]
+    assert image["size"] == [75, 64]
+    # The last layer at each map size: `region` alone has 38 x 32, `last` comes after `deeper` at 19 x 16.
+    assert [(x["name"], x["grid"]) for x in image["layers"]] == [("region", [38, 32]), ("last", [19, 16])]
+    assert all(sum(x["region_positions"]) == x["grid"][0] * x["grid"][1] for x in image["layers"])
+    assert "random weights (seed 0" in done.err
+    assert "random weights (seed 0" in data["warnings"][0]
+    with Image.open(out / "grace_hopper.png") as figure:
+        assert figure.width > 1000
+
+
+def test_visualize_is_repeatable_and_seeded(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    def positions(name: str, seed: int) -> object:
+        done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / name, "--seed", seed, "--json")
+        return json.loads(done.out)["result"]["images"][0]["layers"]
+
+    assert positions("a", 0) == positions("b", 0)
+    assert positions("c", 1) != positions("b2", 0)
+
+
+def test_visualize_with_trained_weights_says_so(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    from drconv.models import load_model
+
+    weights = tmp_path / "weights.safetensors"
+    save_file(load_model(net).state_dict(), weights)
+    done = run_cli("visualize", photo, "-m", net, "--checkpoint", weights, "--size", 32, "-o", tmp_path / "o", "--json")
+    assert done.code == 0
+    assert "random" not in done.err
+    assert json.loads(done.out)["arguments"]["checkpoint"] == str(weights)
+
+
+@pytest.mark.parametrize("figure_format", ["svg", "pdf"])
+def test_visualize_other_figure_formats(
+    figure_format: str, net: str, photo: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / "o", "--figure-format", figure_format)
+    assert done.code == 0
+    start = (tmp_path / "o" / f"grace_hopper.{figure_format}").read_bytes()[:5]
+    assert start == {"svg": b"<?xml", "pdf": b"%PDF-"}[figure_format]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["all"], ["region", "deeper", "last"]),
+        (["deeper"], ["deeper"]),
+        (["*e*", "last"], ["region", "deeper", "last"]),
+    ],
+)
+def test_visualize_chosen_layers(
+    patterns: list[str], names: list[str], net: str, photo: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    options = [option for pattern in patterns for option in ("--layers", pattern)]
+    done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / "o", "--json", *options)
+    assert [x["name"] for x in json.loads(done.out)["result"]["images"][0]["layers"]] == names
+
+
+def test_visualize_several_images_of_one_name_and_a_bad_one(
+    net: str, photo: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 30), "red").save(tmp_path / folder / "x.png")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    images = [tmp_path / "a" / "x.png", bad, tmp_path / "b" / "x.png"]
+    done = run_cli("visualize", *images, "-m", net, "--size", 32, "-o", tmp_path / "o", "--json")
+    assert done.code == 1
+    assert "left out: the file is not an image" in done.err
+    assert done.err.splitlines()[-1].startswith("drconv: error: 1 of 3 images could not be drawn; the rest are in")
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["statistics.json", "x-2.png", "x.png"]
+    data = json.loads(done.out)
+    assert [Path(x["figure"]).name for x in data["result"]["images"]] == ["x.png", "x-2.png"]
+    assert any("not an image" in warning for warning in data["warnings"])
+
+
+def test_visualize_a_network_of_one_channel(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("visualize", photo, "-m", net.replace("Net", "gray"), "--size", 32, "-o", tmp_path / "o")
+    assert done.code == 0
+
+
+def test_visualize_a_network_whose_numbers_are_not_finite(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("visualize", photo, "-m", net.replace("Net", "nan"), "--size", 32, "-o", tmp_path / "o", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["result"]["images"][0]["layers"][0]["filter_norms"][0] is None
+
+
+def test_models_and_env(run_cli: Cli) -> None:
+    names = [m["name"] for m in json.loads(run_cli("models", "--json").out)["result"]["models"]]
+    assert names == list_models()
+    data = json.loads(run_cli("env", "--json").out)
+    assert data["environment"]["torch"] == torch.__version__
+    assert data["result"]["backends"]["eager"] == {"runs": True, "why_not": None, "automatic": True}
+    assert "packages" in data["result"]
+
+
+def test_version(run_cli: Cli) -> None:
+    assert run_cli("--version").out == f"drconv {__version__}\n"
+
+
+def test_a_checkpoint_of_a_zoo_model_counts(tmp_path: Path, run_cli: Cli) -> None:
+    weights = tmp_path / "w.pt"
+    torch.save(create_model("shufflenet_v2_x0_5").state_dict(), weights)
+    assert run_cli("flops", "shufflenet_v2_x0_5", "--checkpoint", weights, "--size", 64).code == 0
