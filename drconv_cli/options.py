@@ -33,7 +33,7 @@ def _known_format(value: str | None) -> str | None:
 
 MODEL_HELP = "A name from `drconv models`, package.module:factory, or path/file.py:factory (whose code is run)."
 
-ModelArg = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP, show_default=False)]
+ModelArg = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 CheckpointOpt = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="Weights: safetensors, or a torch file of tensors only.", show_default=False),

@@ -205,10 +205,11 @@ class _Count:
 
 def _analyse(model: nn.Module, input_size: tuple[int, ...], batch_size: int) -> FlopCountAnalysis:
     like = next(model.parameters(), torch.empty(0))
-    image = torch.zeros(batch_size, *input_size, dtype=like.dtype, device=like.device)
-    analysis = FlopCountAnalysis(model, image).set_op_handle(**OP_FLOPS, **{"aten::unflatten": None})
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with eval_mode(model), model_errors(model, image.shape):
+    shape = (batch_size, *input_size)
+    with eval_mode(model), model_errors(model, shape):
+        image = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        analysis = FlopCountAnalysis(model, image).set_op_handle(**OP_FLOPS, **{"aten::unflatten": None})
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.total()
     return analysis
 

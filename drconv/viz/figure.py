@@ -1,6 +1,5 @@
 """Regions of one image as a figure for a paper, one row per layer. Draws with objects: no pyplot, no global state."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
-from matplotlib.textpath import TextToPath
 from numpy.typing import NDArray
 from PIL import Image
 
 from drconv.analysis.statistics import LayerStatistics, RegionStatistics
 from drconv.errors import ArgumentError
 from drconv.viz.palette import region_color, region_colors
+from drconv.viz.text import ink_on, shortened, text_width, wrapped
 
 __all__ = ["region_figure"]
 
@@ -90,8 +88,8 @@ def region_figure(
         notes.append(f"Photo panels are stretched; the photo is very {stretched}.")
     if max(layer.num_regions for layer in layers) > 16:
         notes.append("Colours repeat after 16 regions.")
-    titles = _wrapped(title, left - _MARGIN - 0.95, 13, "bold")
-    footer = [line for note in notes for line in _wrapped(note, inner, 8.5)]
+    titles = wrapped(title, left - _MARGIN - 0.95, 13, "bold")
+    footer = [line for note in notes for line in wrapped(note, inner, 8.5)]
     top = _MARGIN + 0.24 * max(1, len(titles)) + 0.12
     height = top + sum(rows) + _FOOTER_LINE * len(footer) + _MARGIN
     # More than 400 pixels per inch only make files large.
@@ -161,42 +159,12 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> Text:
     return figure.text(x / across, 1 - y / down, text, va="top", **style)
 
 
-def _width(text: str, size: float, weight: str = "normal") -> float:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a letter the font lacks is measured as the box that will be drawn
-        font = FontProperties(family="sans-serif", size=size, weight=weight)
-        return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]) / 72
-
-
-def _shortened(text: str, width: float, size: float, weight: str = "normal") -> str:
-    text, keep = " ".join(text.split()), len(text)
-    short = text
-    while keep > 1 and (actual := _width(short, size, weight)) > width:
-        keep = min(keep - 1, int(len(short) * width / actual))
-        short = f"{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}"
-    return short
-
-
-def _wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}", size, weight) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(_shortened(word, width, size, weight))
-    return lines
-
-
-def _ink(color: Sequence[float]) -> str:
-    return "black" if 0.2126 * color[0] + 0.7152 * color[1] + 0.0722 * color[2] > 0.5 else "white"
-
-
 def _draw_head(figure: Figure, top: float, inner: float, layer: LayerStatistics) -> None:
     across, down = figure.get_size_inches()
     figure.add_artist(Rectangle((_MARGIN / across, 1 - (top - 0.05) / down), inner / across, 0, lw=0.5, ec="0.8"))
     grid = f"{layer.grid[0]} x {layer.grid[1]} positions, {layer.num_present} of {layer.num_regions} regions occur"
     # Hinting makes text up to a tenth wider at low resolution, so the grid hangs on the name as it will be drawn.
-    name = _shortened(layer.name, 0.9 * inner - _width(grid, 9), 10.5, "bold")
+    name = shortened(layer.name, 0.9 * inner - text_width(grid, 9), 10.5, "bold")
     drawn = _text(figure, _MARGIN, top + 0.02, name, fontsize=10.5, fontweight="bold")
     style: dict[str, Any] = {"textcoords": "offset points", "va": "bottom", "fontsize": 9, "color": _GREY}
     figure.add_artist(Annotation(grid, (1, 0), xycoords=drawn, xytext=(8, 0), **style))
@@ -262,14 +230,14 @@ def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:
         if np.isnan(value):
             ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="0.88", ec="0.55", hatch="/////", lw=0))
         elif count <= 8:
-            ink = _ink(_COLORS((value + 1) / 2))
+            ink = ink_on(_COLORS((value + 1) / 2))
             ax.text(j, i, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center_baseline", fontsize=7, color=ink)
     thick, size = _SWATCH * count / side, min(7.0, 0.6 * 72 * side / count)
     for j in range(count):
         for x, y, width, height in ((-0.5 - thick, j - 0.5, thick, 1.0), (j - 0.5, count - 0.5, 1.0, thick)):
             color = region_color(j)
             ax.add_patch(Rectangle((x, y), width, height, fc=color, ec="white", lw=0.5, clip_on=False))
-            style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": size, "color": _ink(color)}
+            style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": size, "color": ink_on(color)}
             ax.text(x + width / 2, y + height / 2, str(j), **style)
 
 

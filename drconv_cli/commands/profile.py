@@ -50,12 +50,13 @@ def profile(
     destination = Destination.of(format, as_json, output, force)
     import torch
 
-    from drconv.analysis import profile_model
+    from drconv.analysis import model_errors, profile_model
 
     if threads is not None:
         torch.set_num_threads(threads)
     target = open_target(model, checkpoint, device, seed)
-    images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
+    with model_errors(target.model, (batch_size, *shape)):
+        images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
     names = backend or ["eager"]
     with progress() as step:
         report = profile_model(target.model, images, backends=names, rounds=rounds, warmup=warmup, progress=step)

@@ -33,7 +33,7 @@ FigureFormat = Literal["png", "svg", "pdf"]
 
 
 def visualize(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos: any format that Pillow reads.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photos: any format that Pillow reads.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
     checkpoint: CheckpointOpt = None,
     layers: Annotated[

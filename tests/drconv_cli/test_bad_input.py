@@ -162,6 +162,8 @@ def test_bad_checkpoints(command: str, kind: str, net: str, photo: Path, tmp_pat
         (["profile", "{file}:plain"], ["no layer with regions"]),
         (["visualize", "{photo}", "-m", "{file}:five"], ["channels must be 1 (luminance) or 3 (RGB), got channels=5"]),
         (["flops", "{net}", "--input", "4x32x32"], ["Net failed on an input of 1x4x32x32", "channels"]),
+        (["flops", "{net}", "--size", "9999999"], ["Net failed on an input of 1x3x9999999x9999999", "memory"]),
+        (["profile", "{net}", "--size", "9999999"], ["Net failed on an input of 1x3x9999999x9999999", "memory"]),
         (["flops", "{file}:Nett"], ["unknown factory", "did you mean Net"]),
         (["flops", "no/such.py:Net"], ["no file 'no/such.py'"]),
         (["flops", "nosuchpackage:Net"], ["No module named 'nosuchpackage'"]),
