@@ -7,6 +7,7 @@ from drconv.layers.filter_generator import (
     FILTER_GENERATORS,
     BasisFilterGenerator,
     FilterGenerator,
+    FilterSpec,
     LearnedFilters,
     PooledFilterGenerator,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "BasisFilterGenerator",
     "DRConv2d",
     "FilterGenerator",
+    "FilterSpec",
     "GuideConv2d",
     "LearnedFilters",
     "PooledFilterGenerator",

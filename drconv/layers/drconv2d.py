@@ -11,7 +11,7 @@ from drconv.checks import Size2d, conv_output_size, pair, pick, positive
 from drconv.errors import ArgumentError
 from drconv.kernels import BACKENDS
 from drconv.layers.base import RegionConv2d, RegionLayer
-from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator
+from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
 from drconv.layers.guide import GuideConv2d
 
 __all__ = ["DRConv2d"]
@@ -98,10 +98,8 @@ class DRConv2d(RegionLayer):
         self._margins = _margins(self.padding, self.kernel_size, self.stride, self.dilation)
 
         made = {"device": device, "dtype": dtype}
-        generator = FILTER_GENERATORS[filter_generator]
-        self.filter_generator: FilterGenerator = generator(
-            in_channels, out_channels, self.kernel_size, groups, num_regions, **made
-        )
+        spec = FilterSpec(in_channels, out_channels, self.kernel_size, groups, num_regions)
+        self.filter_generator: FilterGenerator = FILTER_GENERATORS[filter_generator](spec, **made)
         self.guide: GuideConv2d | None = None
         if own_guide:
             geometry = (self.kernel_size, self.stride, self.padding, self.dilation)

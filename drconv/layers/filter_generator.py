@@ -1,6 +1,7 @@
 """The three sources of region filters: the paper's generator, the released code's, and plain learned filters."""
 
-from math import sqrt
+from dataclasses import dataclass
+from math import prod, sqrt
 from typing import Any
 
 import torch
@@ -12,51 +13,59 @@ __all__ = [
     "FILTER_GENERATORS",
     "BasisFilterGenerator",
     "FilterGenerator",
+    "FilterSpec",
     "LearnedFilters",
     "PooledFilterGenerator",
 ]
+
+
+@dataclass(frozen=True)
+class FilterSpec:
+    """What a generator has to make.
+
+    Attributes:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: (K, K), rows first.
+        groups: channel groups of the convolution that uses the filters.
+        num_regions: M.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    groups: int
+    num_regions: int
+
+    @property
+    def filter_shape(self) -> tuple[int, int, int, int]:
+        """Shape of one region's filter, (O, C/groups, K, K)."""
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one output element, C/groups * K * K."""
+        return prod(self.filter_shape[1:])
 
 
 class FilterGenerator(nn.Module):
     """Base: from an input `[B, C, H, W]` to filters `[B, M, O, C/groups, K, K]`, or `[M, ...]` shared by the batch.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: (K, K), rows first.
-        groups: channel groups of the convolution that uses the filters.
-        num_regions: M.
-        device: of the parameters.
-        dtype: of the parameters.
+        spec: what to make.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        groups: int,
-        num_regions: int,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
+    def __init__(self, spec: FilterSpec) -> None:
         super().__init__()
-        self.num_regions = num_regions
-        self.filter_shape = (out_channels, in_channels // groups, *kernel_size)
+        self.spec = spec
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
         raise TypeError(f"{type(self).__name__} draws no parameters; use one of {', '.join(FILTER_GENERATORS)}")
 
-    @property
-    def fan_in(self) -> int:
-        """Inputs of one output element: C/groups * K * K."""
-        _, in_per_group, kernel_h, kernel_w = self.filter_shape
-        return in_per_group * kernel_h * kernel_w
-
     def extra_repr(self) -> str:
         """Show the shape of what is made."""
-        return f"num_regions={self.num_regions}, filter_shape={self.filter_shape}"
+        return f"num_regions={self.spec.num_regions}, filter_shape={self.spec.filter_shape}"
 
 
 class PooledFilterGenerator(FilterGenerator):
@@ -66,30 +75,21 @@ class PooledFilterGenerator(FilterGenerator):
     a sum of M terms a_i * s_i with s_i near 1/2 at the start, so Var(a) = 4/M of it (docs/math.md).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        groups: int,
-        num_regions: int,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
-        hidden = num_regions * num_regions
-        made = num_regions * out_channels * (in_channels // groups)
-        self.pool = nn.AdaptiveAvgPool2d(kernel_size)
-        self.reduce = nn.Conv2d(in_channels, hidden, 1, device=device, dtype=dtype)
+    def __init__(self, spec: FilterSpec, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(spec)
+        hidden = spec.num_regions * spec.num_regions
+        made = spec.num_regions * spec.out_channels * (spec.in_channels // spec.groups)
+        self.pool = nn.AdaptiveAvgPool2d(spec.kernel_size)
+        self.reduce = nn.Conv2d(spec.in_channels, hidden, 1, device=device, dtype=dtype)
         self.activation = nn.Sigmoid()
-        self.expand = nn.Conv2d(hidden, made, 1, groups=num_regions, device=device, dtype=dtype)
+        self.expand = nn.Conv2d(hidden, made, 1, groups=spec.num_regions, device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw small routing weights and He-sized filters."""
         # With Var(reduce) = 0.1 / C the sigmoid stays near 1/2 even for unpooled unit-variance input.
         nn.init.normal_(self.reduce.weight, std=sqrt(0.1 / self.reduce.in_channels))
-        nn.init.normal_(self.expand.weight, std=sqrt(4 / self.num_regions * 2 / self.fan_in))
+        nn.init.normal_(self.expand.weight, std=sqrt(4 / self.spec.num_regions * 2 / self.spec.fan_in))
         for bias in (self.reduce.bias, self.expand.bias):
             if bias is not None:
                 nn.init.zeros_(bias)
@@ -97,7 +97,7 @@ class PooledFilterGenerator(FilterGenerator):
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
         filters: Tensor = self.expand(self.activation(self.reduce(self.pool(input))))  # [B, M*O*C/groups, K, K]
-        return filters.reshape(-1, self.num_regions, *self.filter_shape)
+        return filters.reshape(-1, self.spec.num_regions, *self.spec.filter_shape)
 
 
 class BasisFilterGenerator(FilterGenerator):
@@ -110,58 +110,39 @@ class BasisFilterGenerator(FilterGenerator):
 
     num_experts = 8
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        groups: int,
-        num_regions: int,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
+    def __init__(self, spec: FilterSpec, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(spec)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.routing = nn.Linear(in_channels, num_regions * self.num_experts, device=device, dtype=dtype)
-        self.bases = nn.Parameter(torch.empty(self.num_experts, *self.filter_shape, device=device, dtype=dtype))
+        self.routing = nn.Linear(spec.in_channels, spec.num_regions * self.num_experts, device=device, dtype=dtype)
+        self.bases = nn.Parameter(torch.empty(self.num_experts, *spec.filter_shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw bases and routing as the released code does."""
-        _, _, kernel_h, kernel_w = self.filter_shape
-        bound = sqrt(6 / (self.routing.in_features * kernel_h * kernel_w))
+        bound = sqrt(6 / (self.spec.in_channels * prod(self.spec.kernel_size)))
         nn.init.uniform_(self.bases, -bound, bound)
         nn.init.normal_(self.routing.weight, std=0.01)
         nn.init.zeros_(self.routing.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
-        mix = self.routing(self.pool(input).flatten(1)).unflatten(1, (self.num_regions, self.num_experts))
+        mix = self.routing(self.pool(input).flatten(1)).unflatten(1, (self.spec.num_regions, self.num_experts))
         mix = 2 * mix.sigmoid() / self.num_experts  # [B, M, num_experts]
         filters: Tensor = mix.flatten(0, 1) @ self.bases.flatten(1)
-        return filters.reshape(-1, self.num_regions, *self.filter_shape)
+        return filters.reshape(-1, self.spec.num_regions, *self.spec.filter_shape)
 
 
 class LearnedFilters(FilterGenerator):
     """M static filters, the same for every input; He-normal at the start."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        groups: int,
-        num_regions: int,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, groups, num_regions, device, dtype)
-        self.filters = nn.Parameter(torch.empty(num_regions, *self.filter_shape, device=device, dtype=dtype))
+    def __init__(self, spec: FilterSpec, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(spec)
+        self.filters = nn.Parameter(torch.empty(spec.num_regions, *spec.filter_shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw every filter with variance 2 / (C/groups * K * K)."""
-        nn.init.normal_(self.filters, std=sqrt(2 / self.fan_in))
+        nn.init.normal_(self.filters, std=sqrt(2 / self.spec.fan_in))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[M, O, C/groups, K, K]`, whatever the input."""

@@ -91,20 +91,19 @@ def region_conv2d_madds(region_filters_shape: Sequence[int], guided_feature_shap
     return batch * height * width * out_channels * in_per_group * kernel_h * kernel_w
 
 
+# The settings of every call, as the schemas have them: stride, padding, dilation, groups, backend.
+Settings = tuple[list[int], list[int], list[int], int, str | None]
+
+
 def _problem(
-    input: Tensor,
-    region_filters: Tensor,
-    guided_feature: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, settings: Settings
 ) -> RegionConvProblem:
+    """Check a call and read its sizes."""
+    stride, padding, dilation, groups, _ = settings
     check_region_conv(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
     size = (guided_feature.shape[2], guided_feature.shape[3])
-    settings = ((stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]))
-    return RegionConvProblem.of(input, region_filters, size, *settings, groups)
+    pairs = ((stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]))
+    return RegionConvProblem.of(input, region_filters, size, *pairs, groups)
 
 
 def _empty_output(input: Tensor, problem: RegionConvProblem) -> Tensor:
@@ -116,30 +115,24 @@ def _empty_gradients(
     input: Tensor, region_filters: Tensor, guided_feature: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return unwritten gradients in their layouts; one that is not wanted has no elements."""
-    like = ((input, memory_format_of(input)), (region_filters, torch.contiguous_format), (guided_feature, None))
-    grads = []
-    for (tensor, memory_format), want in zip(like, wanted, strict=True):
-        if want:
-            layout = memory_format_of(tensor) if memory_format is None else memory_format
-            grads.append(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout))
-        else:
-            grads.append(tensor.new_empty(0))
-    return grads[0], grads[1], grads[2]
+
+    def empty(like: Tensor, memory_format: torch.memory_format, want: bool) -> Tensor:
+        shape = like.shape if want else (0,)
+        layout = memory_format if want else torch.contiguous_format
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+    return (
+        empty(input, memory_format_of(input), wanted[0]),
+        empty(region_filters, torch.contiguous_format, wanted[1]),
+        empty(guided_feature, memory_format_of(guided_feature), wanted[2]),
+    )
 
 
 def _forward(
-    input: Tensor,
-    region_filters: Tensor,
-    guided_feature: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    backend: str | None,
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
-    problem = _problem(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
-    chosen = choose_backend(problem, backend)
+    problem = _problem(input, region_filters, guided_feature, bias, settings)
+    chosen = choose_backend(problem, settings[-1])
     if problem.batch == 0:
         return _empty_output(input, problem)
     output = chosen.forward()(problem, input, region_filters, guided_mask(guided_feature))
@@ -149,63 +142,35 @@ def _forward(
 
 
 def _forward_fake(
-    input: Tensor,
-    region_filters: Tensor,
-    guided_feature: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    backend: str | None,
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
-    problem = _problem(input, region_filters, guided_feature, bias, stride, padding, dilation, groups)
-    return _empty_output(input, problem)
+    return _empty_output(input, _problem(input, region_filters, guided_feature, bias, settings))
 
 
 def _backward(
-    grad_output: Tensor,
-    input: Tensor,
-    region_filters: Tensor,
-    guided_feature: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    backend: str | None,
-    wanted: tuple[bool, bool, bool],
+    grad_output: Tensor, input: Tensor, region_filters: Tensor, guided_feature: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    problem = _problem(input, region_filters, guided_feature, None, stride, padding, dilation, groups)
-    chosen = choose_backend(problem, backend)
-    empty = _empty_gradients(input, region_filters, guided_feature, wanted)
+    *call, wanted = settings
+    problem = _problem(input, region_filters, guided_feature, None, tuple(call))
+    chosen = choose_backend(problem, call[-1])
+    grads = _empty_gradients(input, region_filters, guided_feature, wanted)
     if problem.batch == 0:
-        return empty[0], empty[1].zero_(), empty[2]
+        return grads[0], grads[1].zero_(), grads[2]
     mask = guided_mask(guided_feature)
-    grads = chosen.backward()(problem, grad_output, input, region_filters, mask, wanted)
-    grad_guide = empty[2]
-    if grads.products is not None:
-        grad_guide = softmax_gradient(guided_feature, grads.products)
+    found = chosen.backward()(problem, grad_output, input, region_filters, mask, tuple(wanted))
+    grad_guide = None
+    if found.products is not None:
+        grad_guide = softmax_gradient(guided_feature, found.products)
         grad_guide = grad_guide.contiguous(memory_format=memory_format_of(guided_feature))
-    return (
-        empty[0] if grads.input is None else grads.input,
-        empty[1] if grads.region_filters is None else grads.region_filters,
-        grad_guide,
-    )
+    made = (found.input, found.region_filters, grad_guide)
+    first, second, third = (empty if grad is None else grad for empty, grad in zip(grads, made, strict=True))
+    return first, second, third
 
 
 def _backward_fake(
-    grad_output: Tensor,
-    input: Tensor,
-    region_filters: Tensor,
-    guided_feature: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    backend: str | None,
-    wanted: tuple[bool, bool, bool],
+    grad_output: Tensor, input: Tensor, region_filters: Tensor, guided_feature: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_gradients(input, region_filters, guided_feature, wanted)
+    return _empty_gradients(input, region_filters, guided_feature, settings[-1])
 
 
 class _RegionConv2d(torch.autograd.Function):

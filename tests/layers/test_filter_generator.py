@@ -6,13 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from drconv.layers import BasisFilterGenerator, DRConv2d, FilterGenerator, LearnedFilters, PooledFilterGenerator
+from drconv.layers import (
+    BasisFilterGenerator,
+    DRConv2d,
+    FilterGenerator,
+    FilterSpec,
+    LearnedFilters,
+    PooledFilterGenerator,
+)
 from tests.tolerances import assert_near
 
 
 def test_pooled_is_the_papers_text() -> None:
     c, o, k, groups, m = 6, 4, 3, 2, 5
-    made = PooledFilterGenerator(c, o, (k, k), groups, m)
+    made = PooledFilterGenerator(FilterSpec(c, o, (k, k), groups, m))
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter)
     x = torch.randn(2, c, 10, 8)
@@ -30,7 +37,7 @@ def test_pooled_is_the_papers_text() -> None:
 
 def test_basis_is_the_released_code() -> None:
     c, o, k, groups, m = 6, 4, 3, 2, 5
-    made = BasisFilterGenerator(c, o, (k, k), groups, m)
+    made = BasisFilterGenerator(FilterSpec(c, o, (k, k), groups, m))
     torch.nn.init.normal_(made.routing.weight)
     x = torch.randn(2, c, 10, 8)
     mix = 2 * torch.sigmoid(F.linear(x.mean((2, 3)), made.routing.weight, made.routing.bias)).view(2, m, 8) / 8
@@ -39,7 +46,7 @@ def test_basis_is_the_released_code() -> None:
 
 
 def test_basis_starts_as_the_released_code_does() -> None:
-    made = BasisFilterGenerator(32, 64, (3, 3), 2, 8)
+    made = BasisFilterGenerator(FilterSpec(32, 64, (3, 3), 2, 8))
     bound = math.sqrt(6 / (32 * 9))  # groups are left out of the fan-in there
     assert made.bases.abs().max() <= bound
     assert made.bases.abs().max() > 0.99 * bound
@@ -52,7 +59,7 @@ def test_basis_starts_as_the_released_code_does() -> None:
 
 
 def test_learned_ignores_the_input() -> None:
-    made = LearnedFilters(6, 4, (3, 3), 2, 5)
+    made = LearnedFilters(FilterSpec(6, 4, (3, 3), 2, 5))
     assert made(torch.randn(1, 6, 4, 4)) is made.filters
     assert made.filters.shape == (5, 4, 3, 3, 3)
     assert made.filters.var().item() == pytest.approx(2 / 27, rel=0.15)
@@ -80,7 +87,7 @@ def test_pooled_starts_with_he_variance(
     total, count = 0.0, 0
     for seed in range(seeds):
         torch.manual_seed(seed)
-        made = PooledFilterGenerator(channels, out, (kernel, kernel), groups, regions)
+        made = PooledFilterGenerator(FilterSpec(channels, out, (kernel, kernel), groups, regions))
         with torch.no_grad():
             filters = made(torch.randn(1, channels, size, size))
         total += filters.double().square().sum().item()
@@ -101,4 +108,4 @@ def test_a_layer_keeps_the_variance_of_its_input_times_two() -> None:
 
 def test_the_base_draws_nothing() -> None:
     with pytest.raises(TypeError, match="pooled, basis, learned"):
-        FilterGenerator(4, 4, (1, 1), 1, 2).reset_parameters()
+        FilterGenerator(FilterSpec(4, 4, (1, 1), 1, 2)).reset_parameters()
