@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from drconv.checks import Size2d, check_region_conv, pair
@@ -225,6 +226,11 @@ def _autograd(
     input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
     tensors = (input, region_filters, guided_feature, bias)
+    if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise DrconvError(
+            "region_conv2d has no forward-mode derivative, got an input with a tangent (torch.func.jvp, forward_ad); "
+            "use reverse mode"
+        )
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         output: Tensor = _RegionConv2d.apply(*tensors, *settings)  # type: ignore[no-untyped-call]
         return output

@@ -99,6 +99,16 @@ def test_second_derivative_is_refused_and_not_silently_zero() -> None:
         penalty.backward()
 
 
+def test_forward_mode_is_refused_and_not_silently_zero() -> None:
+    x, filters, guide, bias = tensors()
+
+    def op(x: Tensor) -> Tensor:
+        return region_conv2d(x, filters, guide, bias, padding=1)
+
+    with pytest.raises(DrconvError, match="no forward-mode derivative"):
+        torch.func.jvp(op, (x,), (torch.ones_like(x),))
+
+
 def test_a_graph_of_the_gradient_may_be_kept_for_other_parts() -> None:
     leaves = [t.requires_grad_() for t in tensors()]
     loss = region_conv2d(*leaves, padding=1).sum()
