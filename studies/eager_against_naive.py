@@ -1,13 +1,17 @@
 """Time the `eager` backend against `naive` and against `F.conv2d`, and print the Markdown table of docs/backends.md.
 
-Candidates are interleaved, on noise, after `eager` and `naive` were checked against `reference`. Run from the
-repository root: `python studies/eager_against_naive.py`.
+Candidates are interleaved, on noise, after `eager` and `naive` were checked against `reference`. All of it is repeated
+in fresh processes, because some ratios differ from one process to the next by far more than the rounds within one show.
+Run from the repository root: `python studies/eager_against_naive.py`.
 """
 
 import argparse
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -50,27 +54,47 @@ SHAPES = (
 def main() -> None:
     """Print one row per shape, and where it was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2)
     options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh:
+        tasks = [fresh.submit(measure_all, options.rounds, options.warmup) for _ in range(options.processes)]
+        runs = [task.result() for task in tasks]
     print("| convolution | batch | forward: eager | naive | eager/naive | eager/conv2d "
           "| forward and backward: eager | naive | eager/naive |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for shape in SHAPES:
-        forward, both = measure(shape, options.rounds, options.warmup)
+    for shape, repeats in zip(SHAPES, zip(*runs, strict=True), strict=True):
+        forward, both = zip(*repeats, strict=True)
         cells = (
-            *(f"{1e3 * forward[name].median:.2f} ms" for name in ("eager", "naive")),
-            *(f"{forward['eager'].ratio_to(forward[name]):.2f}x" for name in ("naive", "conv2d")),
-            *(f"{1e3 * both[name].median:.2f} ms" for name in ("eager", "naive")),
-            f"{both['eager'].ratio_to(both['naive']):.2f}x",
+            *(_milliseconds(forward, name) for name in ("eager", "naive")),
+            *(_ratio(forward, name) for name in ("naive", "conv2d")),
+            *(_milliseconds(both, name) for name in ("eager", "naive")),
+            _ratio(both, "naive"),
         )
-        print(f"| {shape} | {shape.batch} | {' | '.join(cells)} |", flush=True)
+        print(f"| {shape} | {shape.batch} | {' | '.join(cells)} |")
     where = environment("cpu")
     print(
-        f"\nMedians over {options.rounds} interleaved rounds; ratios are medians of per-round ratios, below 1 is "
-        f"faster. float32, M = {NUM_REGIONS}, regions drawn at random per position. {where['cpu']}, "
+        f"\nMedian of {options.processes} processes, of the medians of {options.rounds} interleaved rounds in each. "
+        "Ratios are medians of per-round ratios, below 1 is faster; in brackets the smallest and the largest over the "
+        f"processes. float32, M = {NUM_REGIONS}, regions drawn at random per position. {where['cpu']}, "
         f"{where['cpu_capability']}, {where['threads']} threads, torch {where['torch']}, drconv {where['drconv']}."
     )
+
+
+def _milliseconds(repeats: Sequence[dict[str, Timing]], name: str) -> str:
+    return f"{1e3 * median(timings[name].median for timings in repeats):.2f} ms"
+
+
+def _ratio(repeats: Sequence[dict[str, Timing]], other: str) -> str:
+    ratios = [timings["eager"].ratio_to(timings[other]) for timings in repeats]
+    return f"{median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def measure_all(rounds: int, warmup: int) -> list[tuple[dict[str, Timing], dict[str, Timing]]]:
+    """Measure every shape once, in this process."""
+    return [measure(shape, rounds, warmup) for shape in SHAPES]
 
 
 def measure(shape: Shape, rounds: int, warmup: int) -> tuple[dict[str, Timing], dict[str, Timing]]:
