@@ -57,13 +57,19 @@ FormatOpt = Annotated[
         metavar="|".join(FORMATS),
         help="Format of the output.",
         callback=_known_format,
-        show_default="table, or by the suffix of --output",
+        show_default="table",
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 OutputOpt = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write here instead of stdout.", show_default=False),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here instead of stdout; the suffix gives the format.",
+        show_default=False,
+    ),
 ]
 ForceOpt = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 

@@ -4,7 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["calibrate_batch_norm"]
+__all__ = ["calibrate_batch_norm", "has_batch_norm"]
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether a model has running statistics that `calibrate_batch_norm` would set."""
+    return bool(_norms(model))
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 @torch.no_grad()
@@ -22,7 +31,7 @@ def calibrate_batch_norm(model: nn.Module, input: Tensor) -> int:
     Returns:
         How many BatchNorm modules there are.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = _norms(model)
     if not norms:
         return 0
     modes = [(module, module.training) for module in model.modules()]

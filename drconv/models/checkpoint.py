@@ -28,8 +28,8 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be read, holds code, or belongs to another model.
     """
-    state = read_state_dict(path)
     own = model.state_dict()
+    state = {name if name in own else _unwrapped(name): tensor for name, tensor in read_state_dict(path).items()}
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -67,9 +67,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{path}: entry {name!r} is a {type(value).__name__}; expected a dictionary of tensors"
             )
-        # DistributedDataParallel and torch.compile wrap names.
-        state[name.removeprefix("module.").removeprefix("_orig_mod.")] = value
+        state[name] = value
     return state
+
+
+def _unwrapped(name: str) -> str:
+    """Take off what DistributedDataParallel and torch.compile put before a name, in either order."""
+    for prefix in ("module.", "_orig_mod."):
+        if name.startswith(prefix):
+            return _unwrapped(name.removeprefix(prefix))
+    return name
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

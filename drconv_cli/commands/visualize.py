@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drconv.errors import DrconvError
+from drconv.errors import DrconvError, FileError
 from drconv.registry import unknown_name
 from drconv_cli.options import (
     MODEL_HELP,
@@ -63,6 +63,7 @@ def visualize(
     destination = Destination.of(format, as_json, None, force)
     figures = _figure_paths(images, output, figure_format)
     statistics_path = output / "statistics.json"
+    _check_apart(images, [*figures, statistics_path])
     check_free([*figures, statistics_path], force)
     from drconv.analysis import RegionReport, environment
 
@@ -110,12 +111,23 @@ def _figure_paths(images: list[Path], output: Path, suffix: str) -> list[Path]:
     return paths
 
 
+def _check_apart(images: list[Path], written: list[Path]) -> None:
+    """Raise if a picture would take the place of a photo, which not even --force may do."""
+    photos = {image.resolve() for image in images}
+    for path in written:
+        if path.resolve() in photos:
+            raise FileError(f"{path} would replace the photo of that name; choose another directory with --output")
+
+
 def _describe_weights(target: Target, checkpoint: Path | None, seed: int) -> list[str]:
+    from drconv.models import has_batch_norm
+
     if checkpoint is not None:
         return [f"{target.name}, weights of {checkpoint}"]
+    statistics = ", BatchNorm statistics of the first image" if has_batch_norm(target.model) else ""
     return [
-        f"{target.name} with random weights (seed {seed}, BatchNorm statistics of the first image): regions show the "
-        "architecture, not anything learned; give trained weights with --checkpoint"
+        f"{target.name} with random weights (seed {seed}{statistics}): regions show the architecture, not anything "
+        "learned; give trained weights with --checkpoint"
     ]
 
 

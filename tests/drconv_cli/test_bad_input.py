@@ -231,6 +231,16 @@ def test_existing_pictures_are_kept_unless_forced(
     assert sorted(p.name for p in out.iterdir()) == ["grace_hopper.png", "statistics.json"]
 
 
+@pytest.mark.parametrize("name", ["x.png", "statistics.json"])
+def test_a_photo_is_never_replaced(name: str, net: str, tmp_path: Path, run_cli: Cli) -> None:
+    photo = tmp_path / name
+    Image.new("RGB", (40, 30), "red").save(photo, format="PNG")
+    before = photo.read_bytes()
+    done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path, "--force")
+    assert_one_line(done, f"{name} would replace the photo")
+    assert photo.read_bytes() == before
+
+
 def test_outputs_that_cannot_be_written(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     file = tmp_path / "file"
     file.write_text("")

@@ -150,7 +150,7 @@ def test_visualize_writes_a_picture_and_exactly_the_envelope(
     # The last layer at each map size: `region` alone has 38 x 32, `last` comes after `deeper` at 19 x 16.
     assert [(x["name"], x["grid"]) for x in image["layers"]] == [("region", [38, 32]), ("last", [19, 16])]
     assert all(sum(x["region_positions"]) == x["grid"][0] * x["grid"][1] for x in image["layers"])
-    assert "random weights (seed 0" in done.err
+    assert "random weights (seed 0): regions" in done.err
     assert "random weights (seed 0" in data["warnings"][0]
     with Image.open(out / "grace_hopper.png") as figure:
         assert figure.width > 1000

@@ -16,7 +16,9 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "torch", "under-state_dict", "under-model", "from-ddp", "legacy"])
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "torch", "under-state_dict", "under-model", "from-ddp", "compiled-ddp", "legacy"]
+)
 def test_weights_arrive(kind: str, tmp_path: Path) -> None:
     source, target = net(), net()
     state = source.state_dict()
@@ -31,10 +33,18 @@ def test_weights_arrive(kind: str, tmp_path: Path) -> None:
             "under-state_dict": {"epoch": 3, "state_dict": state},
             "under-model": {"model": state},
             "from-ddp": {f"module.{name}": tensor for name, tensor in state.items()},
+            "compiled-ddp": {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         }
         torch.save(wrapped[kind], path)
     load_checkpoint(target, path)
     assert all(torch.equal(a, b) for a, b in zip(target.state_dict().values(), state.values(), strict=True))
+
+
+def test_a_model_with_a_part_called_module_keeps_its_names(tmp_path: Path) -> None:
+    source, target = (nn.ModuleDict({"module": nn.Linear(2, 2)}) for _ in range(2))
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_checkpoint(target, tmp_path / "w.pt")
+    assert torch.equal(source["module"].weight, target["module"].weight)
 
 
 def test_another_models_checkpoint_says_what_differs(tmp_path: Path) -> None:
