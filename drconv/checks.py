@@ -1,7 +1,9 @@
 """Checks of arguments and tensor shapes, in the one style of message: rule, then the values got."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 
+import torch
 from torch import Tensor
 
 from drconv.errors import ArgumentError
@@ -13,19 +15,32 @@ Size2d = int | Sequence[int]
 
 def pair(name: str, value: Size2d, minimum: int) -> tuple[int, int]:
     """Return an int or a sequence of one or two ints as two ints, none below `minimum`."""
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = [_index(v) for v in (value if isinstance(value, Iterable) else (value,))]
     if len(values) == 1:
         values = values * 2
-    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < minimum for v in values):
+    first, second = values if len(values) == 2 else (None, None)
+    if first is None or second is None or min(first, second) < minimum:
         raise ArgumentError(f"{name} must be one or two integers of at least {minimum}, got {name}={value!r}")
-    return values
+    return first, second
 
 
 def positive(name: str, value: int) -> int:
     """Return a count that must be an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    count = _index(value)
+    if count is None or count < 1:
         raise ArgumentError(f"{name} must be an integer of at least 1, got {name}={value!r}")
-    return value
+    return count
+
+
+def _index(value: object) -> int | None:
+    """Return what can serve as an integer (also NumPy's) as one, else None."""
+    # Symbolic sizes of a traced graph must stay symbolic.
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    try:
+        return None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def pick(name: str, value: str, allowed: Sequence[str]) -> str:

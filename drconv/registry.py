@@ -14,7 +14,7 @@ __all__ = ["Registry", "unknown_name"]
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name that is not in a table, with near names or, failing those, all of them."""
     names = list(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    near = get_close_matches(str(name), names, n=3, cutoff=0.6)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     elif len(names) <= 12:

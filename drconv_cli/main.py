@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +16,7 @@ from drconv_cli.commands.flops import flops
 from drconv_cli.commands.models import models
 from drconv_cli.commands.profile import profile
 from drconv_cli.commands.visualize import visualize
-from drconv_cli.output import notice
+from drconv_cli.output import notice, stdout_for_data
 
 __all__ = ["app", "main"]
 
@@ -41,8 +43,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Dynamic region-aware convolution: count it, time it, draw its regions.",
 )
+
+
+def _with_stdout_for_data(command: Callable[..., None]) -> Callable[..., None]:
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with stdout_for_data():
+            command(*args, **kwargs)
+
+    return run
+
+
 for _command in (flops, profile, visualize, models, env):
-    app.command()(_command)
+    app.command()(_with_stdout_for_data(_command))
 
 
 def _show_version(value: bool) -> None:

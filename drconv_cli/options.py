@@ -45,7 +45,7 @@ InputOpt = Annotated[
     str | None, typer.Option("--input", metavar="CxHxW", help="Input of a network that does not take 3 channels.")
 ]
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to run.")]
-SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Seed of random weights and inputs.")]
+SeedOpt = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of random weights and inputs.")]
 BackendOpt = Annotated[
     list[str] | None,
     typer.Option("--backend", help="Backend to time beside conv2d and naive; repeatable.", show_default="eager"),
@@ -83,11 +83,11 @@ def input_size(size: str | None, input: str | None) -> tuple[int, int, int]:
     if size is not None and input is not None:
         raise typer.BadParameter("--size and --input contradict each other; give one of them")
     if input is not None:
-        channels, height, width = _numbers("--input", input, r"(\d+)x(\d+)x(\d+)", "CxHxW, such as 1x64x64")
+        channels, height, width = _numbers("--input", input, r"(\d{1,9})x(\d{1,9})x(\d{1,9})", "CxHxW, such as 1x64x64")
         return channels, height, width
     if size is None:
         return 3, 224, 224
-    height, width = _numbers("--size", size, r"(\d+)(?:x(\d+))?", "H or HxW, such as 224 or 224x320")
+    height, width = _numbers("--size", size, r"(\d{1,9})(?:x(\d{1,9}))?", "H or HxW, such as 224 or 224x320")
     return 3, height, width
 
 

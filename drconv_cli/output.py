@@ -5,10 +5,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -19,10 +20,23 @@ from drconv.report import Report
 from drconv.version import __version__
 from drconv_cli.render import FORMATS
 
-__all__ = ["SCHEMA", "Destination", "check_free", "emit", "envelope", "notice", "progress", "write_file"]
+__all__ = [
+    "SCHEMA",
+    "Destination",
+    "check_free",
+    "emit",
+    "envelope",
+    "notice",
+    "progress",
+    "readable_name",
+    "stdout_for_data",
+    "write_file",
+]
 
 SCHEMA = 1
 """Version of the JSON envelope; a key that changes meaning or goes away raises it."""
+
+_stdout: ContextVar[TextIO | None] = ContextVar("_stdout", default=None)
 
 
 @dataclass(frozen=True)
@@ -69,34 +83,85 @@ def envelope(
     }
 
 
+@contextmanager
+def stdout_for_data() -> Iterator[None]:
+    """Keep stdout for `emit`: whatever else is printed meanwhile, as by a user's model, goes to stderr."""
+    token = _stdout.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout.reset(token)
+
+
 def emit(report: Report, data: dict[str, Any], destination: Destination) -> None:
-    """Render a report and print it, or write it to its file."""
-    terminal = destination.path is None and sys.stdout.isatty()
+    """Render a report and print it, or write it to its file.
+
+    Raises:
+        FileError: stdout is closed or full, or the file cannot be written.
+    """
+    stream = _stdout.get()
+    terminal = destination.path is None and stream is not None and stream.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     text = FORMATS[destination.format].render(report.to_table(), data, width)
-    if destination.path is None:
-        sys.stdout.write(text)
-    else:
-        write_file(destination.path, text.encode(), destination.force)
+    if destination.path is not None:
+        write_file(destination.path, text.encode(errors="replace"), destination.force)
         notice(f"wrote {destination.path}")
+        return
+    if stream is None:
+        raise FileError("cannot write to stdout: it is closed; use --output FILE")
+    try:
+        stream.write(_encodable(text, stream.encoding))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    """Return the text with what an encoding lacks replaced; the rules of tables become hyphens."""
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.replace("─", "-").encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def readable_name(path: Path) -> str:
+    """Return a file's name as text that any renderer takes, whatever bytes it is made of."""
+    name = os.fsencode(path.name).decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "�" for letter in name)
 
 
 def notice(text: str) -> None:
     """Say something to the person at the terminal."""
-    typer.echo(text, err=True)
+    typer.echo(text.encode(errors="backslashreplace").decode(), err=True)
 
 
 def check_free(paths: list[Path], force: bool) -> None:
-    """Raise before any work is done if a file is in the way.
+    """Raise before any work is done if a file could not be written.
 
     Raises:
-        FileError: a path is a directory, or exists and `force` is off.
+        FileError: a path exists and `force` is off, is no regular file, or lies where nothing can be written.
     """
     for path in paths:
-        if path.is_dir():
-            raise FileError(f"cannot write {path}: it is a directory; give the name of a file")
-        if path.exists() and not force:
-            raise FileError(f"{path} exists and is kept; use --force to replace it, or another name")
+        try:
+            if path.is_dir():
+                raise FileError(f"cannot write {path}: it is a directory; give the name of a file")
+            if path.exists() or path.is_symlink():
+                if not path.is_file():
+                    raise FileError(f"cannot write {path}: it is no regular file; leave --output out for stdout")
+                if not force:
+                    raise FileError(f"{path} exists and is kept; use --force to replace it, or another name")
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+        if not folder.is_dir():
+            raise FileError(f"cannot write {path}: {folder} is no directory")
+        if not os.access(folder, os.W_OK):
+            raise FileError(f"cannot write {path}: permission denied in {folder}")
 
 
 def write_file(path: Path, data: bytes, force: bool) -> None:
@@ -106,9 +171,10 @@ def write_file(path: Path, data: bytes, force: bool) -> None:
         FileError: the file exists and `force` is off, or it cannot be written.
     """
     check_free([path], force)
+    target = path.resolve()  # a link is kept, and what it leads to is replaced
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".drconv-")
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     temporary = Path(name)
@@ -119,7 +185,7 @@ def write_file(path: Path, data: bytes, force: bool) -> None:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -130,7 +196,7 @@ def write_file(path: Path, data: bytes, force: bool) -> None:
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on a terminal's stderr; yields a function to call with (name of the step, steps done, steps)."""
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

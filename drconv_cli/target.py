@@ -23,12 +23,16 @@ class Target:
         name: what was asked for, or the default.
         model: on `device`, in eval mode.
         device: where it is.
+        weights: where they come from, in words.
+        is_random: whether they are freshly drawn weights of a registered model.
         arguments: what goes into the envelope.
     """
 
     name: str
     model: nn.Module
     device: torch.device
+    weights: str
+    is_random: bool
     arguments: dict[str, Any]
 
 
@@ -38,7 +42,7 @@ def open_target(model: str | None, checkpoint: Path | None, device: str, seed: i
     import torch
 
     from drconv.analysis import find_device
-    from drconv.models import DEFAULT_MODEL, load_checkpoint, load_model
+    from drconv.models import DEFAULT_MODEL, MODELS, load_checkpoint, load_model
 
     where = find_device(device)
     if model is None:
@@ -48,5 +52,11 @@ def open_target(model: str | None, checkpoint: Path | None, device: str, seed: i
     built = load_model(name)
     if checkpoint is not None:
         load_checkpoint(built, checkpoint)
+        weights = f"weights of {checkpoint}"
+    elif name in MODELS:
+        weights = f"random weights (seed {seed})"
+    else:
+        weights = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
     arguments = {"model": name, "checkpoint": checkpoint, "device": str(where), "seed": seed}
-    return Target(name, built.to(where).eval(), where, arguments)
+    is_random = checkpoint is None and name in MODELS
+    return Target(name, built.to(where).eval(), where, weights, is_random, arguments)

@@ -188,7 +188,15 @@ def _refused(layers: Sequence[TargetProfile]) -> dict[str, str]:
 
 def _profile_network(model: nn.Module, input: Tensor, plan: _Plan, refusals: dict[str, str]) -> TargetProfile:
     """Time the network with each backend that no layer refused, and compare the regions it ends up with."""
-    candidates = {BASELINE: Candidate(partial(plain_twin(model), input))}
+    candidates: dict[str, Candidate] = {}
+    twin = plain_twin(model)
+    try:
+        with model_errors(twin, input.shape):
+            twin(input)
+        candidates[BASELINE] = Candidate(partial(twin, input))
+    except ModelError as error:
+        # A model may do more with a shared guided feature than hand it to its layers.
+        refusals = {**refusals, BASELINE: f"without its guides: {error}"}
     equal: dict[str, float] = {}
     truth = _regions(model, input, "reference")
     for name in plan.backends:
@@ -218,7 +226,7 @@ def _candidates(
     equal: dict[str, float],
     refusals: dict[str, str],
 ) -> tuple[CandidateProfile, ...]:
-    conv, naive = timings[BASELINE], timings.get("naive")
+    conv, naive = timings.get(BASELINE), timings.get("naive")
     found = []
     for name, error in errors.items():
         timing = timings.get(name)
@@ -228,7 +236,7 @@ def _candidates(
                 error,
                 equal.get(name),
                 timing,
-                None if timing is None else timing.ratio_to(conv),
+                None if timing is None or conv is None else timing.ratio_to(conv),
                 None if timing is None or naive is None else timing.ratio_to(naive),
                 refusals.get(name),
             )

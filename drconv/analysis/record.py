@@ -59,7 +59,7 @@ def record_regions(model: nn.Module) -> Iterator[RegionRecording]:
         A recording that grows with every forward pass.
 
     Raises:
-        ModelError: the model has no region layer.
+        ModelError: the model has no region layer, or is compiled.
 
     Example:
         >>> with record_regions(model) as recording:
@@ -67,6 +67,11 @@ def record_regions(model: nn.Module) -> Iterator[RegionRecording]:
         >>> recording.layers[0].guided_mask.shape
         torch.Size([1, 28, 28])
     """
+    if any(_is_compiled(module) for module in model.modules()):
+        raise ModelError(
+            f"{type(model).__name__} is compiled, and compiled code may call no hooks: record the module as it was "
+            "before torch.compile (compiled._orig_mod)"
+        )
     layers = {name: module for name, module in model.named_modules() if isinstance(module, RegionLayer)}
     if not layers:
         raise ModelError(f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to record")
@@ -80,6 +85,10 @@ def record_regions(model: nn.Module) -> Iterator[RegionRecording]:
             handle.remove()
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
 def _watch(name: str, layer: RegionLayer, recording: RegionRecording) -> Any:
     calls = 0
 
@@ -87,6 +96,9 @@ def _watch(name: str, layer: RegionLayer, recording: RegionRecording) -> Any:
         nonlocal calls
         calls += 1
         _, region_filters, guided_feature = (t.detach() for t in args[:3])
+        if region_filters.dim() == 5:
+            # Shared filters are a parameter, which goes on changing in training.
+            region_filters = region_filters.clone()
         called = name if calls == 1 else f"{name}#{calls}"
         recording.layers.append(LayerRegions(called, guided_mask(guided_feature), guided_feature, region_filters))
 

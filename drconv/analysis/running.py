@@ -33,7 +33,7 @@ def model_errors(model: nn.Module, input_shape: Sequence[int]) -> Iterator[None]
         yield
     except DrconvError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shape = "x".join(map(str, input_shape))
         first_line = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise ModelError(f"{type(model).__name__} failed on an input of {shape}: {first_line}") from error

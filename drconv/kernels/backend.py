@@ -87,8 +87,8 @@ class Gradients(NamedTuple):
     Attributes:
         input: `[B, C, H, W]`.
         region_filters: shaped like the filters.
-        products: `[B, M, U, V]` float, <grad_output, filter j applied here> for every region j: the gradient of the
-            one-hot mask, from which `ops` makes the gradient of the guided feature.
+        products: `[B, M, U, V]`, float32 or wider, <grad_output, filter j applied here> for every region j, up to a
+            constant per position: the gradient of the one-hot mask, from which `ops` makes that of the guided feature.
     """
 
     input: Tensor | None

@@ -20,6 +20,7 @@ from drconv.kernels.rows import (
     filter_of_position,
     input_gradient,
     input_rows,
+    spread,
     wide_dtype,
 )
 
@@ -88,6 +89,9 @@ def _is_depthwise(problem: RegionConvProblem) -> bool:
 
 def _is_small(problem: RegionConvProblem) -> bool:
     p = problem
+    # With few positions most filters go unused, and shared ones make only M products to sort for.
+    if p.positions <= p.num_regions or (p.shared_filters and p.batch > 1):
+        return False
     outputs = p.positions * p.out_channels
     work = outputs * p.in_channels // p.groups * p.kernel_size[0] * p.kernel_size[1]
     fits = p.batch * p.num_regions * outputs <= _ALL_FILTERS_SIZE
@@ -166,7 +170,7 @@ def backward(
     return Gradients(
         None if grad_source is None else input_gradient(p, grad_source),
         None if grad_matrices is None else as_filters(p, grad_matrices, region_filters),
-        _products(p, grad_rows, source, matrices) if wanted[2] else None,
+        _products(p, grad_rows, source, as_matrices(p, spread(p, region_filters))) if wanted[2] else None,
     )
 
 

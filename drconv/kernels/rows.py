@@ -19,6 +19,7 @@ __all__ = [
     "filter_of_position",
     "input_gradient",
     "input_rows",
+    "spread",
     "wide_dtype",
 ]
 
@@ -90,6 +91,18 @@ def input_gradient(problem: RegionConvProblem, grad_source: Tensor) -> Tensor:
     grad = grad_source.view(p.batch, *_padded_size(p), p.in_channels).permute(0, 3, 1, 2)
     grad = grad.narrow(2, p.padding[0], p.input_size[0]).narrow(3, p.padding[1], p.input_size[1])
     return grad.to(p.dtype).contiguous(memory_format=p.memory_format)
+
+
+def spread(problem: RegionConvProblem, region_filters: Tensor) -> Tensor:
+    """Return what sets each region's filter apart from their mean, for the products in half precision.
+
+    The products may be off by a constant per position, which the softmax's gradient does not see. When filters are
+    nearly equal, as at the start of training, their differences would be lost in the rounding of the whole.
+    """
+    if problem.dtype.itemsize >= 4:
+        return region_filters
+    filters = region_filters.float()
+    return (filters - filters.mean(-5, keepdim=True)).to(problem.dtype)
 
 
 def wide_dtype(problem: RegionConvProblem) -> torch.dtype:

@@ -36,15 +36,18 @@ def plain_twin(model: nn.Module) -> nn.Module:
         The twin, on the same device and in the same mode.
     """
     twin = deepcopy(model)
-    if isinstance(twin, DRConv2d):
-        return _plain(twin)
+    replaced: dict[nn.Module, nn.Module] = {}
+    for module in twin.modules():
+        if isinstance(module, DRConv2d):
+            replaced[module] = _plain(module)
+        elif isinstance(module, GuideConv2d):
+            replaced[module] = _NoGuide().train(module.training)
     for module in list(twin.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, DRConv2d):
-                setattr(module, name, _plain(child))
-            elif isinstance(child, GuideConv2d) and not isinstance(module, DRConv2d):
-                setattr(module, name, _NoGuide().train(child.training))
-    return twin
+        # Not `named_children`, which leaves out the second place of a module that is used twice.
+        for name, child in module._modules.items():
+            if child in replaced and module not in replaced:
+                setattr(module, name, replaced[child])
+    return replaced.get(twin, twin)
 
 
 def _plain(layer: DRConv2d) -> nn.Conv2d:

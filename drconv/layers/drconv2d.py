@@ -80,9 +80,9 @@ class DRConv2d(RegionLayer):
         own_guide: bool = True,
     ) -> None:
         super().__init__()
-        self.in_channels = positive("in_channels", in_channels)
-        self.out_channels = positive("out_channels", out_channels)
-        self.groups = positive("groups", groups)
+        self.in_channels = in_channels = positive("in_channels", in_channels)
+        self.out_channels = out_channels = positive("out_channels", out_channels)
+        self.groups = groups = positive("groups", groups)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ArgumentError(f"{name} must be divisible by groups, got {name}={channels}, {groups=}")
@@ -91,7 +91,7 @@ class DRConv2d(RegionLayer):
         self.dilation = pair("dilation", dilation, 1)
         self.padding_mode = pick("padding_mode", padding_mode, _PADDING_MODES)
         self.padding = padding if isinstance(padding, str) else pair("padding", padding, 0)
-        self.num_regions = positive("num_regions", num_regions)
+        self.num_regions = num_regions = positive("num_regions", num_regions)
         self.backend = backend
         if backend is not None:
             BACKENDS[backend]

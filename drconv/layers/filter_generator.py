@@ -114,7 +114,9 @@ class BasisFilterGenerator(FilterGenerator):
         super().__init__(spec)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.routing = nn.Linear(spec.in_channels, spec.num_regions * self.num_experts, device=device, dtype=dtype)
-        self.bases = nn.Parameter(torch.empty(self.num_experts, *spec.filter_shape, device=device, dtype=dtype))
+        # Three axes: `.to(memory_format=torch.channels_last)` would reject a parameter with five.
+        shape = (self.num_experts, spec.out_channels, spec.fan_in)
+        self.bases = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -137,7 +139,8 @@ class LearnedFilters(FilterGenerator):
 
     def __init__(self, spec: FilterSpec, device: Any = None, dtype: Any = None) -> None:
         super().__init__(spec)
-        self.filters = nn.Parameter(torch.empty(spec.num_regions, *spec.filter_shape, device=device, dtype=dtype))
+        shape = (spec.num_regions, spec.out_channels, spec.fan_in)
+        self.filters = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -146,7 +149,7 @@ class LearnedFilters(FilterGenerator):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[M, O, C/groups, K, K]`, whatever the input."""
-        return self.filters
+        return self.filters.view(self.spec.num_regions, *self.spec.filter_shape)
 
 
 FILTER_GENERATORS: Registry[type[FilterGenerator]] = Registry("filter generator")

@@ -1,7 +1,7 @@
 """Networks by name; importing a family registers its models."""
 
 from drconv.models import shufflenet_v2
-from drconv.models.calibrate import calibrate_batch_norm, has_batch_norm
+from drconv.models.calibrate import calibrate_batch_norm, has_fresh_batch_norm
 from drconv.models.checkpoint import load_checkpoint
 from drconv.models.load import load_model
 from drconv.models.registry import DEFAULT_MODEL, MODELS, create_model, describe_models, list_models, register_model
@@ -12,7 +12,7 @@ __all__ = [
     "calibrate_batch_norm",
     "create_model",
     "describe_models",
-    "has_batch_norm",
+    "has_fresh_batch_norm",
     "list_models",
     "load_checkpoint",
     "load_model",

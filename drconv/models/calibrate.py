@@ -4,12 +4,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["calibrate_batch_norm", "has_batch_norm"]
+__all__ = ["calibrate_batch_norm", "has_fresh_batch_norm"]
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    """Return whether a model has running statistics that `calibrate_batch_norm` would set."""
-    return bool(_norms(model))
+def has_fresh_batch_norm(model: nn.Module) -> bool:
+    """Return whether a model has BatchNorm modules, and none of them has ever seen data."""
+    norms = _norms(model)
+    return bool(norms) and all(
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
+        for norm in norms
+    )
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:
@@ -28,6 +34,8 @@ def calibrate_batch_norm(model: nn.Module, input: Tensor) -> int:
         model: any module.
         input: `[B, C, H, W]`.
 
+    If the model fails, the statistics are left as they were, too.
+
     Returns:
         How many BatchNorm modules there are.
     """
@@ -36,6 +44,7 @@ def calibrate_batch_norm(model: nn.Module, input: Tensor) -> int:
         return 0
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
+    kept = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
     try:
         model.eval()
         for norm in norms:
@@ -44,6 +53,10 @@ def calibrate_batch_norm(model: nn.Module, input: Tensor) -> int:
             # None averages over all passes: one pass gives its own statistics.
             norm.momentum = None
         model(torch.cat((input, input.flip(-1))))
+    except BaseException:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm.load_state_dict(buffers, strict=False)
+        raise
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -1,6 +1,7 @@
 """Read weights from a file without running code from it, and put them into a model strictly."""
 
 import pickle
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,41 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         CheckpointError: the file cannot be read, holds code, or belongs to another model.
     """
     own = model.state_dict()
-    state = {name if name in own else _unwrapped(name): tensor for name, tensor in read_state_dict(path).items()}
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
-    problems = []
-    for label, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
-        if names:
-            listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            problems.append(f"{len(names)} {label} ({listed})")
-    if problems:
-        fitting = len(own) - len(missing) - len(shapes)
+    state: dict[str, Tensor] = {}
+    for name, tensor in read_state_dict(path).items():
+        fitting_name = name if name in own else _unwrapped(name)
+        if fitting_name in state:
+            raise CheckpointError(
+                f"{path} holds {fitting_name!r} twice, once with a wrapper's prefix; save one of them"
+            )
+        state[fitting_name] = tensor
+    differences = _differences(own, state)
+    if differences:
+        listed = (
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for what, names in differences.items()
+        )
+        fitting = sum(name in state for name in own) - sum(
+            len(names) for what, names in differences.items() if what.startswith("of another")
+        )
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}: {fitting} of {len(own)} tensors match; {'; '.join(problems)}"
+            f"{path} does not fit {type(model).__name__}: {fitting} of {len(own)} tensors match; {'; '.join(listed)}"
         )
     model.load_state_dict(state)
+
+
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return what keeps a state dict from fitting: kind of difference -> names, each name once."""
+    both = [name for name in own if name in state]
+    shapes = [name for name in both if own[name].shape != state[name].shape]
+    numbers = [name for name in both if own[name].is_floating_point() != state[name].is_floating_point()]
+    found = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": shapes,
+        "of another kind of number": [name for name in numbers if name not in shapes],
+    }
+    return {what: names for what, names in found.items() if names}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -52,23 +73,34 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read, or is more than tensors in a dictionary.
     """
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint {path} {what}; expected a .safetensors or torch file")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise CheckpointError(f"checkpoint {path} {reason}; expected a .safetensors or torch file") from None
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise CheckpointError(f"checkpoint {path} is {what}; expected a .safetensors or torch file")
     found: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    for key in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+    for _ in _WRAPPERS:
+        inner = [found[key] for key in _WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)]
+        found = inner[0] if inner else found
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"{path} holds a {type(found).__name__}, not a dictionary of tensors")
-    state = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: entry {name!r} is a {type(value).__name__}; expected a dictionary of tensors"
-            )
-        state[name] = value
-    return state
+            got = f"entry {name!r} is a {type(value).__name__}"
+            raise CheckpointError(f"{path}: {got}; expected a dictionary of tensors")
+        # A nested tensor has no shape to ask for, so it is looked for first.
+        if (
+            value.is_nested
+            or value.layout != torch.strided
+            or value.is_quantized
+            or value.is_meta
+            or value.is_complex()
+        ):
+            raise CheckpointError(f"{path}: entry {name!r} is no plain dense tensor of real numbers")
+    return dict(found)
 
 
 def _unwrapped(name: str) -> str:
@@ -94,7 +126,7 @@ def _read_torch(path: Path) -> Any:
             f"{path} is refused: it is damaged, or more than tensors (unpickling it would run code); save "
             "model.state_dict() with torch.save, or as safetensors"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # the legacy reader meets damaged data with almost any exception
         raise CheckpointError(f"{path} is not a readable torch file: {_first_line(error)}") from error
 
 

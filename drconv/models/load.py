@@ -68,13 +68,18 @@ def _load_module(where: str) -> ModuleType:
         module = importlib.util.module_from_spec(found)
         # Dataclasses and pickles look a module up by name.
         sys.modules[name] = module
+        # As for a script: what lies beside the file can be imported.
+        _search(path.parent)
         found.loader.exec_module(module)
         return module
     # A console script does not have the current directory on its path; `python -m` does.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _search(Path.cwd())
     return importlib.import_module(where)
+
+
+def _search(folder: Path) -> None:
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
 
 
 def _run(spec: str, call: Callable[[], T]) -> T:

@@ -188,7 +188,9 @@ class _RegionConv2d(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(input, region_filters, guided_feature)
         ctx.settings = settings
-        with torch._C._AutoDispatchBelowAutograd():
+        # Also below the tracking of views: a backend may build its output as a view of its own buffer, and a caller
+        # must be able to write to it in place.
+        with torch._C._AutoDispatchBelowADInplaceOrView():
             output: Tensor = _forward_op(input, region_filters, guided_feature, bias, *settings)
         return output
 

@@ -33,7 +33,9 @@ def profile(
     backend: BackendOpt = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed calls of each candidate.")] = 20,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Calls before those.")] = 3,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default=False)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=4096, help="CPU threads.", show_default=False)
+    ] = None,
     seed: SeedOpt = 0,
     device: DeviceOpt = "auto",
     format: FormatOpt = None,
@@ -55,8 +57,10 @@ def profile(
     if threads is not None:
         torch.set_num_threads(threads)
     target = open_target(model, checkpoint, device, seed)
+    like = next(target.model.parameters(), torch.empty(0))
     with model_errors(target.model, (batch_size, *shape)):
-        images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed)).to(target.device)
+        noise = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed))
+        images = noise.to(target.device, like.dtype)
     names = backend or ["eager"]
     with progress() as step:
         report = profile_model(target.model, images, backends=names, rounds=rounds, warmup=warmup, progress=step)

@@ -20,7 +20,7 @@ from drconv_cli.options import (
     JsonOpt,
     SeedOpt,
 )
-from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, write_file
+from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.render import FORMATS
 from drconv_cli.target import Target, open_target
 
@@ -45,7 +45,9 @@ def visualize(
             show_default="the last layer at each map size",
         ),
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=1, help="Shorter side, in pixels; aspect kept, no crop.")] = 224,
+    size: Annotated[
+        int, typer.Option("--size", min=1, max=100_000, help="Shorter side, in pixels; aspect kept, no crop.")
+    ] = 224,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Directory of the pictures and statistics.json.")
     ] = Path("drconv-regions"),
@@ -66,20 +68,20 @@ def visualize(
     _check_apart(images, [*figures, statistics_path])
     check_free([*figures, statistics_path], force)
     from drconv.analysis import RegionReport, environment
+    from drconv.models import has_fresh_batch_norm
 
     target = open_target(model, checkpoint, device, seed)
-    notes = _describe_weights(target, checkpoint, seed)
-    for note in notes:
-        notice(note)
+    # A network that has seen no data needs statistics before its regions are more than one.
+    fresh = checkpoint is None and has_fresh_batch_norm(target.model)
+    notes = [_describe_weights(target, fresh)]
+    notice(notes[0])
     done: list[ImageStatistics] = []
     failures: list[str] = []
     with progress() as step:
         for index, (image, figure) in enumerate(zip(images, figures, strict=True)):
-            step(image.name, index, len(images))
+            step(readable_name(image), index, len(images))
             try:
-                done.append(
-                    _draw(target, image, figure, layers, size, notes, force, calibrate=not done and not checkpoint)
-                )
+                done.append(_draw(target, image, figure, layers, size, notes, force, calibrate=fresh and not done))
             except DrconvError as error:
                 if len(images) == 1:
                     raise
@@ -119,16 +121,14 @@ def _check_apart(images: list[Path], written: list[Path]) -> None:
             raise FileError(f"{path} would replace the photo of that name; choose another directory with --output")
 
 
-def _describe_weights(target: Target, checkpoint: Path | None, seed: int) -> list[str]:
-    from drconv.models import has_batch_norm
-
-    if checkpoint is not None:
-        return [f"{target.name}, weights of {checkpoint}"]
-    statistics = ", BatchNorm statistics of the first image" if has_batch_norm(target.model) else ""
-    return [
-        f"{target.name} with random weights (seed {seed}{statistics}): regions show the architecture, not anything "
-        "learned; give trained weights with --checkpoint"
-    ]
+def _describe_weights(target: Target, fresh: bool) -> str:
+    """Return a line on where the weights come from, and what that means for the regions."""
+    line = f"{target.name} with {target.weights}"
+    if fresh:
+        line += ", BatchNorm statistics of the first image"
+    if target.is_random:
+        line += ": regions show the architecture, not anything learned; give trained weights with --checkpoint"
+    return line
 
 
 def _draw(
@@ -152,7 +152,8 @@ def _draw(
     loaded = load_image(image, size, channels=_image_channels(target))
     for note in loaded.notes:
         notice(f"{image}: {note}")
-    tensor = loaded.tensor.to(target.device, next(target.model.parameters()).dtype)
+    like = next(target.model.parameters(), loaded.tensor)
+    tensor = loaded.tensor.to(target.device, like.dtype)
     with torch.inference_mode(), model_errors(target.model, tensor.shape):
         if calibrate:
             calibrate_batch_norm(target.model, tensor)
@@ -163,7 +164,11 @@ def _draw(
     chosen = RegionStatistics(tuple(layer for layer in statistics.layers if layer.name in names))
     masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
     drawn = region_figure(
-        loaded.pixels, chosen, masks, title=f"{image.name}: regions of {target.name}", notes=[*loaded.notes, *notes]
+        loaded.pixels,
+        chosen,
+        masks,
+        title=f"{readable_name(image)}: regions of {target.name}",
+        notes=[*loaded.notes, *notes],
     )
     data = BytesIO()
     drawn.savefig(data, format=figure.suffix[1:])

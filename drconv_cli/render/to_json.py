@@ -8,12 +8,12 @@ __all__ = ["to_json"]
 
 
 def to_json(envelope: dict[str, Any]) -> str:
-    """Render the envelope as JSON that any parser takes: what is not finite becomes null.
+    """Render the envelope as JSON that any parser and any encoding takes: what is not finite becomes null.
 
     Returns:
         Text ending in a newline.
     """
-    return json.dumps(_clean(envelope), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_clean(envelope), indent=2, allow_nan=False) + "\n"
 
 
 def _clean(value: Any) -> Any:

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from drconv.analysis import profile_model
+from drconv.analysis.profile import _record_calls
 from drconv.analysis.timing import Timing
 from drconv.errors import ModelError, UnknownNameError
 from drconv.kernels import BACKENDS, Backend, naive
-from drconv.layers import DRConv2d
+from drconv.layers import DRConv2d, GuideConv2d
 from drconv.models import create_model
 
 
@@ -91,3 +92,43 @@ def test_refusals() -> None:
         profile_model(DRConv2d(3, 3, 1), torch.randn(1, 3, 4, 4), backends=["eagr"])
     with pytest.raises(ModelError, match="Sequential failed on an input of 1x3x4x4"):
         profile_model(nn.Sequential(DRConv2d(3, 3, 1), nn.Linear(7, 7)), torch.randn(1, 3, 4, 4))
+
+
+def test_recorded_inputs_are_copies() -> None:
+    """A layer is timed on what it got, also where the model writes over it afterwards."""
+
+    class Overwriting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = DRConv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x * 1
+            y = self.conv(x)
+            x.zero_()
+            return y
+
+    x = torch.randn(1, 3, 4, 4)
+    with torch.inference_mode():
+        (call,) = _record_calls(Overwriting(), x)
+    assert torch.equal(call.args[0], x)
+    assert torch.equal(call.operands[0], x)
+
+
+def test_a_model_that_needs_its_guides_has_no_baseline_but_is_profiled() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.guide = GuideConv2d(3, 4)
+            self.conv = DRConv2d(3, 3, 1, num_regions=4, own_guide=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x, self.guide(x).tanh())
+
+    report = profile_model(Block(), torch.randn(1, 3, 8, 8), rounds=1, warmup=0)
+    conv2d, eager, _ = report.targets[-1].candidates
+    assert "without its guides" in conv2d.refusal
+    assert conv2d.timing is None
+    assert eager.timing is not None
+    assert eager.to_conv2d is None
+    assert eager.to_naive is not None

@@ -78,3 +78,23 @@ def test_a_single_layer_can_be_recorded() -> None:
 def test_a_model_without_regions_is_refused() -> None:
     with pytest.raises(ModelError, match="Conv2d has no layer with regions"), record_regions(nn.Conv2d(3, 3, 1)):
         pass
+
+
+def test_shared_filters_are_recorded_as_they_were() -> None:
+    layer = DRConv2d(3, 4, 1, filter_generator="learned")
+    with record_regions(layer) as recording:
+        layer(torch.randn(1, 3, 4, 4))
+    before = layer.filter_generator.filters.detach().clone()
+    with torch.no_grad():
+        layer.filter_generator.filters.zero_()
+    assert torch.equal(recording.layers[0].region_filters.flatten(2), before)
+
+
+@pytest.mark.parametrize("how", ["function", "method"])
+def test_a_compiled_model_is_refused_because_it_may_call_no_hooks(how: str) -> None:
+    model = nn.Sequential(DRConv2d(3, 4, 1))
+    compiled = torch.compile(model, backend="eager") if how == "function" else model
+    if how == "method":
+        model.compile(backend="eager")
+    with pytest.raises(ModelError, match="is compiled"), record_regions(compiled):
+        pass

@@ -204,10 +204,13 @@ def test_no_regions_from_a_factory(tmp_path: Path, run_cli: Cli) -> None:
         ["visualize", "x.png", "--figure-format", "bmp"],
         ["profile", "--rounds", "0"],
         ["profile", "--batch-size", "0"],
+        ["flops", "--size", "1" * 5000],
+        ["visualize", "x.png", "--seed", "99999999999999999999"],
+        ["profile", "--threads", "99999999999"],
         ["no-such-command"],
         ["flops", "--no-such-option"],
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments)[:60],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], run_cli: Cli) -> None:
     done = run_cli(*arguments)
@@ -269,6 +272,51 @@ def test_a_write_that_fails_midway_leaves_nothing(
 def _full_disk(handle: int, mode: str) -> object:
     os.close(handle)
     raise OSError(28, "No space left on device")
+
+
+def test_special_files_and_links(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    pipe, link, dangling = tmp_path / "pipe.json", tmp_path / "link.json", tmp_path / "dangling.json"
+    os.mkfifo(pipe)
+    assert_one_line(run_cli("flops", net, "-o", pipe, "--force"), "no regular file")
+    dangling.symlink_to(tmp_path / "nowhere.json")
+    assert_one_line(run_cli("flops", net, "-o", dangling), "no regular file")
+    target = tmp_path / "target.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert_one_line(run_cli("flops", net, "-o", link), "exists and is kept")
+    assert run_cli("flops", net, "-o", link, "--force").code == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("{")
+
+
+def test_long_names(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    assert run_cli("flops", net, "-o", tmp_path / ("a" * 250 + ".json")).code == 0
+    assert_one_line(run_cli("flops", net, "-o", tmp_path / ("a" * 300 + ".json")), "cannot write", "too long")
+    assert_one_line(run_cli("flops", net, "--checkpoint", "a" * 300), "cannot be read")
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(
+    net: str, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("drconv.analysis.profile_model", lambda *a, **k: 1 / 0)
+    assert_one_line(run_cli("profile", net, "-o", tmp_path / "file" / "x.json"), "is no directory")
+
+
+def test_an_image_name_that_is_no_text(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    image = tmp_path / os.fsdecode(b"bad\xff\nname.jpg")
+    image.write_bytes(photo.read_bytes())
+    done = run_cli("visualize", image, "-m", net, "--size", 32, "-o", tmp_path / "o", "--figure-format", "svg")
+    assert done.code == 0
+    assert (tmp_path / "o" / "statistics.json").exists()
+
+
+def test_a_model_without_parameters(tmp_path: Path, photo: Path, run_cli: Cli) -> None:
+    path = tmp_path / "nothing.py"
+    path.write_text("from torch import nn\nnothing = nn.ReLU()\ndef leaving(): return Leaving()\n"
+                    "class Leaving(nn.Module):\n    def forward(self, x): raise SystemExit(0)\n")  # fmt: skip
+    assert_one_line(run_cli("visualize", photo, "-m", f"{path}:nothing", "-o", tmp_path / "o"), "no layer with regions")
+    assert_one_line(run_cli("flops", f"{path}:leaving"), "Leaving failed")
 
 
 def test_verbose_shows_the_traceback(net: str, run_cli: Cli) -> None:

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from drconv.models import create_model, list_models
+from drconv.analysis import record_regions
+from drconv.models import create_model, list_models, load_model
 from drconv.version import __version__
+from drconv.viz import load_image
 
 NET = """
 import torch
@@ -29,6 +31,23 @@ class Net(nn.Module):
     def forward(self, x):
         return self.last(self.deeper(self.region(self.first(x).relu()).relu()).relu())
 
+def trained():
+    net = Normed()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.fill_(0.3)
+    return net
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), DRConv2d(8, 8, 1, num_regions=3))
+def chatty():
+    print("building")
+    class Chatty(Net):
+        def forward(self, x):
+            print("running")
+            return super().forward(x)
+    return Chatty()
+def double(): return Net().double()
 def gray(): return Net(1)
 def five(): return Net(5)
 def plain(): return nn.Conv2d(3, 4, 1)
@@ -150,8 +169,8 @@ def test_visualize_writes_a_picture_and_exactly_the_envelope(
     # The last layer at each map size: `region` alone has 38 x 32, `last` comes after `deeper` at 19 x 16.
     assert [(x["name"], x["grid"]) for x in image["layers"]] == [("region", [38, 32]), ("last", [19, 16])]
     assert all(sum(x["region_positions"]) == x["grid"][0] * x["grid"][1] for x in image["layers"])
-    assert "random weights (seed 0): regions" in done.err
-    assert "random weights (seed 0" in data["warnings"][0]
+    assert "Net with weights as Net made them (seed 0)" in done.err
+    assert "weights as Net made them (seed 0)" in data["warnings"][0]
     with Image.open(out / "grace_hopper.png") as figure:
         assert figure.width > 1000
 
@@ -165,9 +184,42 @@ def test_visualize_is_repeatable_and_seeded(net: str, photo: Path, tmp_path: Pat
     assert positions("c", 1) != positions("b2", 0)
 
 
-def test_visualize_with_trained_weights_says_so(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
-    from drconv.models import load_model
+def test_visualize_says_that_the_weights_of_the_zoo_are_random(photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("visualize", photo, "--size", 64, "-o", tmp_path / "o", "--json")
+    assert "random weights (seed 0), BatchNorm statistics of the first image: regions show the archi" in done.err
+    assert "random weights (seed 0)" in json.loads(done.out)["warnings"][0]
 
+
+def test_visualize_leaves_the_statistics_of_a_trained_factory_alone(
+    net: str, photo: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    fresh = run_cli("visualize", photo, "-m", net.replace("Net", "Normed"), "--size", 32, "-o", tmp_path / "a")
+    assert "BatchNorm statistics of the first image" in fresh.err
+    spec = net.replace("Net", "trained")
+    done = run_cli("visualize", photo, "-m", spec, "--size", 32, "-o", tmp_path / "b", "--json")
+    assert "BatchNorm" not in done.err
+    torch.manual_seed(0)
+    model = load_model(spec)
+    with torch.no_grad(), record_regions(model) as recording:
+        model(load_image(photo, 32).tensor)
+    expected = recording.layers[0].guided_mask.flatten().bincount(minlength=3).tolist()
+    assert json.loads(done.out)["result"]["images"][0]["layers"][0]["region_positions"] == expected
+
+
+def test_what_a_model_prints_does_not_reach_stdout(net: str, run_cli: Cli) -> None:
+    done = run_cli("flops", net.replace("Net", "chatty"), "--size", 32, "--json")
+    json.loads(done.out)
+    assert "building" in done.err
+    assert "running" in done.err
+
+
+@pytest.mark.parametrize("command", [["flops"], ["profile", "--rounds", "1", "--warmup", "0"]], ids=lambda c: c[0])
+def test_a_model_in_double_precision(command: list[str], net: str, run_cli: Cli) -> None:
+    done = run_cli(*command, net.replace("Net", "double"), "--size", 16, "--json")
+    assert done.code == 0, done.err
+
+
+def test_visualize_with_trained_weights_says_so(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     weights = tmp_path / "weights.safetensors"
     save_file(load_model(net).state_dict(), weights)
     done = run_cli("visualize", photo, "-m", net, "--checkpoint", weights, "--size", 32, "-o", tmp_path / "o", "--json")

@@ -1,6 +1,7 @@
 """`drconv --help` and what it must not import."""
 
 import json
+import os
 import subprocess
 import sys
 from statistics import median
@@ -67,3 +68,21 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -m drconv_cli models | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+def test_an_encoding_that_lacks_the_rules_of_tables() -> None:
+    environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "drconv_cli", "models"], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-----" in done.stdout
+
+
+@pytest.mark.parametrize(("redirect", "word"), [(">&-", "closed"), (">/dev/full", "No space left")])
+def test_stdout_that_takes_nothing(redirect: str, word: str) -> None:
+    command = f"{sys.executable} -m drconv_cli models {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert word in done.stderr

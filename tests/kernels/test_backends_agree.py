@@ -103,3 +103,18 @@ def test_infinite_filter_of_another_region_does_not_leak(backend: str) -> None:
     filters = torch.randn(1, 2, 4, 2, 1, 1)
     filters[:, 1] = torch.inf
     assert region_conv2d(x, filters, guide, backend=backend).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "reference"], indirect=True)
+@pytest.mark.parametrize("name", ["plain", "groups-2", "depthwise", "shared-pointwise"])
+def test_guide_gradient_of_nearly_equal_filters_in_half_precision(name: str, way: str, dtype: torch.dtype) -> None:
+    """As the basis generator starts: what sets the filters apart is smaller than the rounding of a result."""
+    problem = make(CASES[IDS.index(name)], torch.float32)
+    filters = problem.region_filters
+    mean = filters.mean(-5, keepdim=True)
+    # Powers of two are exact in half precision: only the computation rounds, not the filters.
+    problem.region_filters = mean.sign() * 4 + (filters - mean).sign() * 2**-5
+    problem = problem.to(dtype)
+    actual, expected = run(problem, way), run(problem, "reference")
+    assert_near(actual.guided_feature, expected.guided_feature, "guided_feature", dtype)

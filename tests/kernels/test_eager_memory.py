@@ -1,5 +1,7 @@
 """Above its size limit, `eager` holds no buffer that grows with M."""
 
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,3 +41,25 @@ def test_no_buffer_of_m_o_p_in_forward_or_backward(kernel: int) -> None:
         largest[backend] = seen.numel
     assert largest[naive] >= forbidden, "the measurement must be able to fail"
     assert largest[eager] < forbidden / 4
+
+
+def test_rows_are_gathered_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, filters = torch.randn(1, 16, 64, 64), torch.randn(1, 2, 16, 16, 3, 3)
+    mask = torch.randint(2, (1, 64, 64))
+    problem = RegionConvProblem.of(x, filters, (62, 62), (1, 1), (0, 0), (1, 1), 1)
+    monkeypatch.setattr(eager, "_ROWS_LIMIT", 1 << 16)
+    with LargestTensor() as seen:
+        eager.forward(problem, x, filters, mask[:, :62, :62])
+        eager.backward(problem, torch.randn(1, 16, 62, 62), x, filters, mask[:, :62, :62], (True, True, True))
+    assert seen.numel <= 1 << 16
+
+
+@pytest.mark.parametrize("backend", [eager, naive], ids=["eager", "naive"])
+def test_shared_filters_are_not_copied_for_every_sample(backend: ModuleType) -> None:
+    x, filters = torch.randn(64, 32, 3, 3), torch.randn(8, 32, 32, 3, 3)
+    mask = torch.randint(8, (64, 3, 3))
+    problem = RegionConvProblem.of(x, filters, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    with LargestTensor() as seen:
+        backend.forward(problem, x, filters, mask)
+        backend.backward(problem, torch.randn(64, 32, 3, 3), x, filters, mask, (True, True, True))
+    assert seen.numel < 64 * filters.numel() / 4

@@ -36,3 +36,10 @@ def test_twin_of_a_single_layer() -> None:
     x = torch.randn(1, 4, 5, 5)
     assert isinstance(twin, nn.Conv2d)
     assert torch.equal(twin(x), nn.functional.conv2d(x, twin.weight, twin.bias, padding="same"))
+
+
+def test_a_layer_in_two_places_is_replaced_in_both_by_one() -> None:
+    layer = DRConv2d(4, 4, 3, padding=1)
+    twin = plain_twin(nn.Sequential(layer, nn.ReLU(), layer))
+    assert isinstance(twin[0], nn.Conv2d)
+    assert twin[2] is twin[0]

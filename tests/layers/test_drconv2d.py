@@ -3,6 +3,7 @@
 import pickle
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ def test_with_one_region_it_is_conv2d(arguments: dict[str, object], padding_mode
     layer = DRConv2d(6, 12, **arguments, padding_mode=padding_mode, num_regions=1, filter_generator="learned")
     if layer.bias is not None:
         nn.init.normal_(layer.bias)
-    conv = like_conv(layer, layer.filter_generator.filters.data[0])
+    conv = like_conv(layer, layer.filter_generator(torch.empty(0)).data[0])
     x = torch.randn(2, 6, 11, 9)
     assert_near(layer(x), conv(x), "output")
     assert_near(layer(x[0]), conv(x[0]), "unbatched output")
@@ -123,7 +124,7 @@ def test_a_given_guide_replaces_its_own() -> None:
     layer = DRConv2d(4, 6, 1, num_regions=3, filter_generator="learned")
     x, scores = torch.randn(2, 4, 5, 5), torch.zeros(2, 3, 5, 5)
     scores[:, 2] = 1
-    expected = nn.functional.conv2d(x, layer.filter_generator.filters[2], layer.bias)
+    expected = nn.functional.conv2d(x, layer.filter_generator(x)[2], layer.bias)
     assert_near(layer(x, scores), expected, "output")
 
 
@@ -171,6 +172,34 @@ def test_channels_last_stays_channels_last_and_equal() -> None:
     output = layer(x.contiguous(memory_format=torch.channels_last))
     assert output.is_contiguous(memory_format=torch.channels_last)
     assert_near(output, layer(x), "output")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("size", [8, 60], ids=["small", "large"])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_the_output_may_be_written_to_in_place(
+    groups: int, bias: bool, kernel: int, size: int, layout: torch.memory_format
+) -> None:
+    layer = DRConv2d(8, 8, kernel, padding="same", bias=bias, groups=groups).double()
+    x = torch.randn(2, 8, size, size, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    expected = torch.autograd.grad((layer(x) + x).relu().square().sum(), (x, *layer.parameters()))
+    output = layer(x)
+    output += x
+    output = nn.functional.relu(output, inplace=True)
+    actual = torch.autograd.grad(output.square().sum(), (x, *layer.parameters()))
+    for a, e in zip(actual, expected, strict=True):
+        assert_near(a, e, "gradient")
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_module_can_be_put_in_channels_last(kernel: int, generator: str) -> None:
+    layer = DRConv2d(8, 8, kernel, padding="same", filter_generator=generator)
+    x = torch.randn(2, 8, 9, 9)
+    expected = layer(x)
+    assert_near(layer.to(memory_format=torch.channels_last)(x), expected, "output")
 
 
 def test_meta_device() -> None:
@@ -274,6 +303,9 @@ def test_exports_with_a_shared_guide_that_is_resized() -> None:
         ({"padding": "full"}, "padding must be one of 'same', 'valid', got padding='full'"),
         ({"padding": "same", "stride": 2}, "padding='same' needs stride 1"),
         ({"padding_mode": "mirror"}, "padding_mode must be one of 'zeros'"),
+        ({"kernel_size": 3.0}, "kernel_size must be one or two integers of at least 1, got kernel_size=3.0"),
+        ({"stride": None}, "stride must be one or two integers of at least 1, got stride=None"),
+        ({"in_channels": True}, "in_channels must be an integer"),
     ],
     ids=str,
 )
@@ -282,9 +314,17 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
         DRConv2d(**{"in_channels": 6, "out_channels": 6, "kernel_size": 3} | arguments)
 
 
+def test_integers_of_numpy_are_integers() -> None:
+    layer = DRConv2d(np.int64(4), np.int32(6), np.int64(3), padding=(np.int64(1), 1), num_regions=np.int64(2))
+    assert layer(torch.randn(1, 4, 5, 5)).shape == (1, 6, 5, 5)
+    assert type(layer.in_channels) is int
+
+
 def test_unknown_generator_and_backend_offer_near_names() -> None:
     with pytest.raises(UnknownNameError, match="unknown filter generator 'pool'; did you mean pooled"):
         DRConv2d(4, 4, 1, filter_generator="pool")
+    with pytest.raises(UnknownNameError, match="unknown filter generator None; known: pooled"):
+        DRConv2d(4, 4, 1, filter_generator=None)
     with pytest.raises(UnknownNameError, match="unknown backend 'eger'; did you mean eager"):
         DRConv2d(4, 4, 1, backend="eger")
 

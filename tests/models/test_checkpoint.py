@@ -95,6 +95,49 @@ def test_damaged_files_give_one_error(damage: str, suffix: str, tmp_path: Path) 
     assert path.name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(4, 3, 1, 1, dtype=torch.int8), r"1 of another kind of number \(0.weight\)"),
+        (torch.zeros(4, 3, 1, 1, dtype=torch.complex64), "'0.weight' is no plain dense tensor of real numbers"),
+        (torch.zeros(4, 3, 1, 1).to_sparse(), "'0.weight' is no plain dense tensor of real numbers"),
+        (torch.zeros(4, 3, 1, 1, device="meta"), "'0.weight' is no plain dense tensor of real numbers"),
+    ],
+    ids=["int8", "complex", "sparse", "meta"],
+)
+def test_tensors_that_would_load_as_something_else(tensor: torch.Tensor, message: str, tmp_path: Path) -> None:
+    torch.save(net().state_dict() | {"0.weight": tensor}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+def test_one_weight_under_two_names_is_refused(tmp_path: Path) -> None:
+    state = net().state_dict()
+    torch.save(state | {f"module.{name}": torch.zeros_like(t) for name, t in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"holds '0\.weight' twice"):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+def test_text_and_cut_legacy_files_at_every_byte(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            load_checkpoint(net(), path)
+    path.write_text("epoch,loss\n1,2\n")
+    with pytest.raises(CheckpointError, match=r"w\.pt"):
+        load_checkpoint(net(), path)
+
+
+def test_wrappers_in_wrappers(tmp_path: Path) -> None:
+    source, target = net(), net()
+    torch.save({"model": {"state_dict": source.state_dict()}}, tmp_path / "w.pt")
+    load_checkpoint(target, tmp_path / "w.pt")
+    assert torch.equal(source[0].weight, target[0].weight)
+
+
 @pytest.mark.parametrize("content", [[1, 2], {}, {"weight": [1.0]}, {1: torch.zeros(1)}, torch.zeros(2)], ids=repr)
 def test_what_is_no_state_dict_is_said_so(content: object, tmp_path: Path) -> None:
     path = tmp_path / "odd.pt"

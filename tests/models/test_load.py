@@ -96,3 +96,10 @@ def test_a_file_with_a_syntax_error(tmp_path: Path) -> None:
     path.write_text("def small(:\n")
     with pytest.raises(ModelError, match="failed: SyntaxError"):
         load_model(f"{path}:small")
+
+
+def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "neighbour_of_the_net.py").write_text("WIDTH = 5\n")
+    path = tmp_path / "net.py"
+    path.write_text("from torch import nn\nfrom neighbour_of_the_net import WIDTH\nnet = nn.Conv2d(3, WIDTH, 1)\n")
+    assert load_model(f"{path}:net").out_channels == 5

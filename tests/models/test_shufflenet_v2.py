@@ -135,3 +135,13 @@ def test_torchvision_block_for_half_width() -> None:
     block = create_model("shufflenet_v2_x0_5").stage3[0]
     made = [m.out_channels for m in (block.branch1[2], block.branch2[5]) if isinstance(m, nn.Conv2d)]
     assert made == [48, 48]
+
+
+@pytest.mark.parametrize("name", [SMALL, f"{SMALL}_released"])
+def test_channels_last(name: str) -> None:
+    model = create_model(name, num_classes=5).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        actual = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
