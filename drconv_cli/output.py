@@ -36,7 +36,7 @@ __all__ = [
 SCHEMA = 1
 """Version of the JSON envelope; a key that changes meaning or goes away raises it."""
 
-_stdout: ContextVar[TextIO | None] = ContextVar("_stdout", default=None)
+_stdout: ContextVar[TextIO | None] = ContextVar("_stdout")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def emit(report: Report, data: dict[str, Any], destination: Destination) -> None
     Raises:
         FileError: stdout is closed or full, or the file cannot be written.
     """
-    stream = _stdout.get()
+    stream = _stdout.get(sys.stdout)
     terminal = destination.path is None and stream is not None and stream.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     text = FORMATS[destination.format].render(report.to_table(), data, width)

@@ -26,11 +26,18 @@ from drconv.kernels.rows import (
 
 __all__ = ["backward", "forward"]
 
-_ALL_FILTERS_WORK = 1 << 20
-"""Multiply-adds of one filter over one sample below which sorting costs more than applying every filter."""
-
 _ALL_FILTERS_SIZE = 3 << 20
-"""Elements that the outputs of all filters may take (12 MB in float32)."""
+"""Elements that the outputs of all filters may take where every filter is applied (12 MB in float32)."""
+
+# Sorting costs about the same for every filter of every sample, so it does not pay where each has little to do, or
+# where there are few outputs in all. Limits as measured on a CPU; studies/eager_against_naive.py shows the result.
+_LITTLE_WORK = 1 << 19
+"""Multiply-adds of one filter over one sample."""
+
+_FEW_OUTPUTS = 1 << 18
+"""Outputs of all filters, if one filter does no more than `_MUCH_WORK`."""
+
+_MUCH_WORK = 1 << 23
 
 _ROWS_LIMIT = 1 << 23
 """Elements of gathered input rows held at once (32 MB in float32)."""
@@ -92,10 +99,11 @@ def _is_small(problem: RegionConvProblem) -> bool:
     # With few positions most filters go unused, and shared ones make only M products to sort for.
     if p.positions <= p.num_regions or (p.shared_filters and p.batch > 1):
         return False
-    outputs = p.positions * p.out_channels
-    work = outputs * p.in_channels // p.groups * p.kernel_size[0] * p.kernel_size[1]
-    fits = p.batch * p.num_regions * outputs <= _ALL_FILTERS_SIZE
-    return fits and (work <= _ALL_FILTERS_WORK or _is_depthwise(p))
+    work = p.positions * p.out_channels * p.in_channels // p.groups * p.kernel_size[0] * p.kernel_size[1]
+    size = p.batch * p.num_regions * p.out_channels * p.positions
+    if size > _ALL_FILTERS_SIZE:
+        return False
+    return work <= _LITTLE_WORK or (size <= _FEW_OUTPUTS and work <= _MUCH_WORK) or _is_depthwise(p)
 
 
 def _is_pointwise(problem: RegionConvProblem) -> bool:
