@@ -15,7 +15,7 @@ from torch import nn
 
 from drconv.analysis.running import eval_mode, model_errors
 from drconv.errors import ArgumentError
-from drconv.layers.base import RegionLayer
+from drconv.layers.base import DynamicLayer
 from drconv.ops import region_conv2d_madds
 from drconv.report import Cell, Column, Table
 
@@ -216,13 +216,13 @@ def _analyse(model: nn.Module, input_size: tuple[int, ...], batch_size: int) -> 
 
 def _layers(model: nn.Module, counts: Mapping[str, _Count], params: Mapping[str, int]) -> Iterable[LayerFlops]:
     """Yield what each module does itself; a region layer is one entry with the stages of all that is inside it."""
-    regions = [module for module in model.modules() if isinstance(module, RegionLayer)]
+    regions = [module for module in model.modules() if isinstance(module, DynamicLayer)]
     inside = {id(part) for layer in regions for part in layer.modules() if part is not layer}
     for name, module in model.named_modules():
         if id(module) in inside:
             continue
         kind = type(module).__name__
-        if isinstance(module, RegionLayer):
+        if isinstance(module, DynamicLayer):
             total = counts.get(name, _Count(0, 0))
             stages = tuple(_stages(name, module, counts, params))
             yield LayerFlops(name, kind, total.madds, total.other, sum(s.params for s in stages), stages)
@@ -241,7 +241,7 @@ def _own(name: str, module: nn.Module, counts: Mapping[str, _Count]) -> _Count:
 
 
 def _stages(
-    name: str, layer: RegionLayer, counts: Mapping[str, _Count], params: Mapping[str, int]
+    name: str, layer: DynamicLayer, counts: Mapping[str, _Count], params: Mapping[str, int]
 ) -> Iterable[StageFlops]:
     totals = {stage: Counter[str]() for stage in dict.fromkeys(layer.STAGES.values())}
     for path, module in layer.named_modules():

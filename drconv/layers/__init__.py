@@ -1,6 +1,6 @@
 """Layers: parameters and wiring. What they compute is in `drconv.ops`."""
 
-from drconv.layers.base import RegionConv2d, RegionLayer, set_backend
+from drconv.layers.base import DynamicLayer, RegionLayer, set_backend
 from drconv.layers.convert import plain_twin
 from drconv.layers.drconv2d import DRConv2d
 from drconv.layers.filter_generator import (
@@ -12,11 +12,13 @@ from drconv.layers.filter_generator import (
     PooledFilterGenerator,
 )
 from drconv.layers.guide import GuideConv2d
+from drconv.layers.region_conv import RegionConv2d
 
 __all__ = [
     "FILTER_GENERATORS",
     "BasisFilterGenerator",
     "DRConv2d",
+    "DynamicLayer",
     "FilterGenerator",
     "FilterSpec",
     "GuideConv2d",

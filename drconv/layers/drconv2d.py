@@ -1,22 +1,18 @@
 """`DRConv2d`: a drop-in for `nn.Conv2d` whose filter depends on the region and on the input."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drconv.checks import Size2d, conv_output_size, pair, pick, positive
+from drconv.checks import Size2d, positive
 from drconv.errors import ArgumentError
-from drconv.kernels import BACKENDS
-from drconv.layers.base import RegionConv2d, RegionLayer
+from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
 from drconv.layers.guide import GuideConv2d
 
 __all__ = ["DRConv2d"]
-
-_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class DRConv2d(RegionLayer):
@@ -79,39 +75,19 @@ class DRConv2d(RegionLayer):
         backend: str | None = None,
         own_guide: bool = True,
     ) -> None:
-        super().__init__()
-        self.in_channels = in_channels = positive("in_channels", in_channels)
-        self.out_channels = out_channels = positive("out_channels", out_channels)
-        self.groups = groups = positive("groups", groups)
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                raise ArgumentError(f"{name} must be divisible by groups, got {name}={channels}, {groups=}")
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = pair("stride", stride, 1)
-        self.dilation = pair("dilation", dilation, 1)
-        self.padding_mode = pick("padding_mode", padding_mode, _PADDING_MODES)
-        self.padding = padding if isinstance(padding, str) else pair("padding", padding, 0)
-        self.num_regions = num_regions = positive("num_regions", num_regions)
-        self.backend = backend
-        if backend is not None:
-            BACKENDS[backend]
-        self._margins = _margins(self.padding, self.kernel_size, self.stride, self.dilation)
-
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode, backend
+        )
+        self.num_regions = positive("num_regions", num_regions)
         made = {"device": device, "dtype": dtype}
-        spec = FilterSpec(in_channels, out_channels, self.kernel_size, groups, num_regions)
+        spec = FilterSpec(self.in_channels, self.out_channels, self.kernel_size, self.groups, self.num_regions)
         self.filter_generator: FilterGenerator = FILTER_GENERATORS[filter_generator](spec, **made)
         self.guide: GuideConv2d | None = None
         if own_guide:
             geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
-            self.guide = GuideConv2d(in_channels, num_regions, *geometry, guide_bias, padding_mode, **made)
-        # The operator pads with the same zeros on both sides; anything else is padded before it.
-        (top, bottom), (left, right) = self._margins
-        self._pads_inside = padding_mode == "zeros" and top == bottom and left == right
-        self.region_conv = RegionConv2d(
-            self.stride, (top, left) if self._pads_inside else (0, 0), self.dilation, groups
-        )
+            self.guide = GuideConv2d(self.in_channels, self.num_regions, *geometry, guide_bias, padding_mode, **made)
         if bias:
-            self.bias = nn.Parameter(torch.zeros(out_channels, **made))
+            self.bias = nn.Parameter(torch.zeros(self.out_channels, **made))
         else:
             self.register_parameter("bias", None)
 
@@ -137,14 +113,11 @@ class DRConv2d(RegionLayer):
         Raises:
             ArgumentError: the shapes do not fit the layer, or there is no guide.
         """
-        if input.dim() not in (3, 4) or input.shape[-3] != self.in_channels:
-            raise ArgumentError(
-                f"input must be [B, {self.in_channels}, H, W] or [{self.in_channels}, H, W], got {list(input.shape)}"
-            )
+        self.check_input(input)
         if input.dim() == 3:
             guided = None if guided_feature is None else guided_feature[None]
             return self.forward(input[None], guided)[0]
-        size = self._output_size(input.shape[2], input.shape[3])
+        size = self.output_size(input.shape[2], input.shape[3])
         if guided_feature is None:
             if self.guide is None:
                 raise ArgumentError("a layer made with own_guide=False must be given a guided_feature, got None")
@@ -152,49 +125,12 @@ class DRConv2d(RegionLayer):
         elif guided_feature.shape[2:] != size:
             guided_feature = F.interpolate(guided_feature, size, mode="nearest")
         filters = self.filter_generator(input)
-        output: Tensor = self.region_conv(self._pad(input), filters, guided_feature, self.bias, self.backend)
+        output: Tensor = self.region_conv(self.pad(input), filters, guided_feature, self.bias, self.backend)
         return output
-
-    def _output_size(self, height: int, width: int) -> tuple[int, int]:
-        sizes = []
-        for axis, length in enumerate((height, width)):
-            padded = length + sum(self._margins[axis])
-            size = conv_output_size(padded, self.kernel_size[axis], self.stride[axis], 0, self.dilation[axis])
-            if size < 1:
-                raise ArgumentError(
-                    f"the kernel must fit into the padded input, got an input of {height}x{width} for "
-                    f"kernel_size={self.kernel_size}, padding={self.padding!r}, dilation={self.dilation}"
-                )
-            sizes.append(size)
-        return sizes[0], sizes[1]
-
-    def _pad(self, input: Tensor) -> Tensor:
-        (top, bottom), (left, right) = self._margins
-        if self._pads_inside or not any((top, bottom, left, right)):
-            return input
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        return F.pad(input, (left, right, top, bottom), mode=mode)
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults, as `nn.Conv2d` does."""
-        parts = [f"{self.in_channels}, {self.out_channels}", f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
-        shown = {"padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros", "backend": None}
-        parts += [f"{name}={value!r}" for name, default in shown.items() if (value := getattr(self, name)) != default]
+        parts = [super().extra_repr()]
         if self.bias is None:
             parts.append("bias=False")
         return ", ".join([*parts, f"num_regions={self.num_regions}"])
-
-
-def _margins(
-    padding: str | tuple[int, int], kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)); "same" puts an odd margin's extra row below and right, as `nn.Conv2d`."""
-    if not isinstance(padding, str):
-        return (padding[0], padding[0]), (padding[1], padding[1])
-    if pick("padding", padding, ("same", "valid")) == "valid":
-        return (0, 0), (0, 0)
-    if tuple(stride) != (1, 1):
-        raise ArgumentError(f"padding='same' needs stride 1, got stride={tuple(stride)}")
-    totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-    (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
-    return (top, bottom), (left, right)

@@ -1,0 +1,52 @@
+"""The operator as a module: what every dynamic layer calls, and what a recorder hooks."""
+
+from torch import Tensor, nn
+
+from drconv.ops import region_conv2d
+
+__all__ = ["RegionConv2d"]
+
+
+class RegionConv2d(nn.Module):
+    """The operator as a module without parameters: its inputs are what a recorder reads.
+
+    Args:
+        stride: as in `nn.Conv2d`, two integers.
+        padding: zeros added on each side, two integers.
+        dilation: as in `nn.Conv2d`, two integers.
+        groups: channel groups.
+    """
+
+    def __init__(
+        self, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+
+    def forward(
+        self,
+        input: Tensor,
+        region_filters: Tensor,
+        guided_feature: Tensor,
+        bias: Tensor | None = None,
+        backend: str | None = None,
+    ) -> Tensor:
+        """Apply `drconv.ops.region_conv2d`, `[B, C, H, W]` to `[B, O, U, V]`."""
+        return region_conv2d(
+            input,
+            region_filters,
+            guided_feature,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            backend=backend,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the geometry."""
+        return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
