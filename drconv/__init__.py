@@ -11,7 +11,14 @@ from drconv.version import __version__
 if TYPE_CHECKING:
     from drconv.analysis import count_flops, profile_model, record_regions, region_statistics
     from drconv.errors import ArgumentError, BackendError, DrconvError, UnknownNameError
-    from drconv.layers import DRConv2d, GuideConv2d, set_backend
+    from drconv.layers import (
+        DRConv2d,
+        DynamicConv2d,
+        GuideConv2d,
+        TemperatureSchedule,
+        set_backend,
+        set_temperature,
+    )
     from drconv.models import create_model, list_models, register_model
     from drconv.ops import guided_mask, region_conv2d
 
@@ -20,7 +27,9 @@ _HOMES = {
     "BackendError": "drconv.errors",
     "DRConv2d": "drconv.layers",
     "DrconvError": "drconv.errors",
+    "DynamicConv2d": "drconv.layers",
     "GuideConv2d": "drconv.layers",
+    "TemperatureSchedule": "drconv.layers",
     "UnknownNameError": "drconv.errors",
     "count_flops": "drconv.analysis",
     "create_model": "drconv.models",
@@ -32,6 +41,7 @@ _HOMES = {
     "region_statistics": "drconv.analysis",
     "register_model": "drconv.models",
     "set_backend": "drconv.layers",
+    "set_temperature": "drconv.layers",
 }
 
 __all__ = [
@@ -39,7 +49,9 @@ __all__ = [
     "BackendError",
     "DRConv2d",
     "DrconvError",
+    "DynamicConv2d",
     "GuideConv2d",
+    "TemperatureSchedule",
     "UnknownNameError",
     "__version__",
     "count_flops",
@@ -52,6 +64,7 @@ __all__ = [
     "region_statistics",
     "register_model",
     "set_backend",
+    "set_temperature",
 ]
 
 

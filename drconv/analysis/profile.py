@@ -1,4 +1,4 @@
-"""Time a model's region layers and the whole model: every backend against `nn.Conv2d` and against the naive way.
+"""Time the dynamic layers of a model and the whole model: every backend against `nn.Conv2d` and against the naive way.
 
 A backend is timed on a layer only if it agrees with the reference there, on the inputs that layer really gets.
 """
@@ -18,13 +18,13 @@ from drconv.analysis.running import eval_mode, model_errors
 from drconv.analysis.timing import Candidate, Timing, time_interleaved
 from drconv.errors import ArgumentError, BackendError, ModelError
 from drconv.kernels import BACKENDS
-from drconv.layers import RegionLayer, plain_twin, set_backend
+from drconv.layers import DynamicLayer, RegionLayer, plain_twin, set_backend
 from drconv.ops import region_conv2d
 
 __all__ = ["AGREEMENT", "BASELINE", "profile_model"]
 
 BASELINE = "conv2d"
-"""Name of the candidate that has `nn.Conv2d` in place of every region layer."""
+"""Name of the candidate that has `nn.Conv2d` in place of every dynamic layer."""
 
 AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Largest |y - reference| / max|reference| at which a backend counts as right."""
@@ -32,10 +32,10 @@ AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-3, tor
 
 @dataclass(frozen=True, eq=False)
 class _LayerCall:
-    """A call of a region layer, with the inputs of the layer and those of its operator."""
+    """A call of a dynamic layer, with the inputs of the layer and those of its operator."""
 
     name: str
-    layer: RegionLayer
+    layer: DynamicLayer
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     operands: tuple[Tensor, ...]
@@ -50,12 +50,12 @@ def profile_model(
     warmup: int = 3,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> ProfileReport:
-    """Time every region layer of a model, and the model, in eval mode without gradients.
+    """Time every dynamic layer of a model, and the model, in eval mode without gradients.
 
     The model's backends and mode are restored.
 
     Args:
-        model: any module with region layers, on the device of `input`.
+        model: any module with dynamic layers, on the device of `input`.
         input: `[B, C, H, W]`; real images give real regions.
         backends: to time beside `conv2d` and `naive`.
         rounds: timed calls per candidate.
@@ -67,7 +67,7 @@ def profile_model(
 
     Raises:
         ArgumentError: `rounds` or `warmup` is too small.
-        ModelError: the model has no region layer, or fails on the input.
+        ModelError: the model has no dynamic layer, or fails on the input.
         UnknownNameError: no backend has that name.
     """
     if rounds < 1 or warmup < 0:
@@ -76,7 +76,7 @@ def profile_model(
     for name in names:
         BACKENDS[name]
     report = progress or (lambda name, done, total: None)
-    kept = {module: module.backend for module in model.modules() if isinstance(module, RegionLayer)}
+    kept = {module: module.backend for module in model.modules() if isinstance(module, DynamicLayer)}
     plan = _Plan(names, rounds, warmup, input.device)
     try:
         with eval_mode(model), torch.inference_mode():
@@ -106,25 +106,27 @@ class _Plan:
 
 
 def _record_calls(model: nn.Module, input: Tensor) -> list[_LayerCall]:
-    """Run the model once and keep what every region layer was called with."""
+    """Run the model once and keep what every dynamic layer was called with."""
     calls: list[_LayerCall] = []
     arguments: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     handles = []
     for name, layer in model.named_modules():
-        if not isinstance(layer, RegionLayer):
+        if not isinstance(layer, DynamicLayer):
             continue
 
         # Cloned, because what comes after may write in place.
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             arguments[module] = (_clone(args), dict(zip(kwargs, _clone(tuple(kwargs.values())), strict=True)))
 
-        def inside(module: nn.Module, args: tuple[Any, ...], name: str = name, layer: RegionLayer = layer) -> None:
+        def inside(module: nn.Module, args: tuple[Any, ...], name: str = name, layer: DynamicLayer = layer) -> None:
             calls.append(_LayerCall(name, layer, *arguments[layer], _clone(args[:4])))
 
         handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(layer.region_conv.register_forward_pre_hook(inside))
     if not handles:
-        raise ModelError(f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to profile")
+        raise ModelError(
+            f"{type(model).__name__} has no dynamic layer (DRConv2d, DynamicConv2d), so there is nothing to profile"
+        )
     try:
         with model_errors(model, input.shape):
             model(input)
@@ -198,10 +200,12 @@ def _profile_network(model: nn.Module, input: Tensor, plan: _Plan, refusals: dic
         # A model may do more with a shared guided feature than hand it to its layers.
         refusals = {**refusals, BASELINE: f"without its guides: {error}"}
     equal: dict[str, float] = {}
-    truth = _regions(model, input, "reference")
+    has_regions = any(isinstance(module, RegionLayer) for module in model.modules())
+    truth = _regions(model, input, "reference") if has_regions else None
     for name in plan.backends:
         if name not in refusals:
-            equal[name] = _equal_share(_regions(model, input, name), truth)
+            if truth is not None:
+                equal[name] = _equal_share(_regions(model, input, name), truth)
             candidates[name] = Candidate(partial(model, input), prepare=partial(set_backend, model, name))
     timings = plan.time(candidates)
     errors: dict[str, float | None] = dict.fromkeys([BASELINE, *plan.backends])

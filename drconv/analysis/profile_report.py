@@ -47,7 +47,7 @@ class ProfileReport:
     """Interleaved times of all targets.
 
     Attributes:
-        targets: the region layers in the order they run, then the network.
+        targets: the dynamic layers in the order they run, then the network.
         input_shape: [B, C, H, W].
         dtype: of model and input.
         rounds, warmup: calls per candidate, timed and not.
@@ -88,10 +88,10 @@ class ProfileReport:
         notes = (
             f"Medians and interquartile ranges of {self.rounds} interleaved rounds in eval mode, {self.dtype}, input "
             f"{shape}; ratios are medians of per-round ratios, below 1 is faster.",
-            "Layers are timed whole (guide, filter generator, convolution), on the inputs they get in the network.",
+            "Layers are timed whole (with all that makes their filters), on the inputs they get in the network.",
             f"{where.get('device_name', where['cpu'])}, {where['threads']} threads, torch {where['torch']}.",
         )
-        return Table(f"Time of every region layer and of the network, {where['device']}", columns, tuple(rows), notes)
+        return Table(f"Time of every dynamic layer and of the network, {where['device']}", columns, tuple(rows), notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return seconds, with all samples."""

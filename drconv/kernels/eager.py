@@ -96,6 +96,8 @@ def _is_depthwise(problem: RegionConvProblem) -> bool:
 
 def _is_small(problem: RegionConvProblem) -> bool:
     p = problem
+    if p.num_regions == 1:
+        return True
     # With few positions most filters go unused, and shared ones make only M products to sort for.
     if p.positions <= p.num_regions or (p.shared_filters and p.batch > 1):
         return False
@@ -108,7 +110,7 @@ def _is_small(problem: RegionConvProblem) -> bool:
 
 def _is_pointwise(problem: RegionConvProblem) -> bool:
     p = problem
-    return p.kernel_size == p.stride == (1, 1) and p.padding == (0, 0) and p.groups == 1
+    return p.kernel_size == p.stride == (1, 1) and p.padding == (0, 0) and p.groups == 1 and not p.shared_filters
 
 
 def _forward_pointwise(
@@ -116,10 +118,14 @@ def _forward_pointwise(
 ) -> Tensor:
     """Apply every 1x1 filter everywhere in one batched product, then pick one result per position."""
     p = problem
-    filters = region_filters.expand(p.batch, *region_filters.shape[-5:]).reshape(p.batch, -1, p.in_channels)
+    filters = region_filters.reshape(p.batch, -1, p.in_channels)
     outputs = torch.bmm(filters, input.flatten(2)).view(p.batch, p.num_regions, p.out_channels, p.positions)
-    index = guided_mask.view(p.batch, 1, 1, p.positions).expand(-1, -1, p.out_channels, -1)
-    output = outputs.gather(1, index).view(p.batch, p.out_channels, *p.output_size)
+    if p.num_regions == 1:
+        output = outputs[:, 0]
+    else:
+        index = guided_mask.view(p.batch, 1, 1, p.positions).expand(-1, -1, p.out_channels, -1)
+        output = outputs.gather(1, index)
+    output = output.view(p.batch, p.out_channels, *p.output_size)
     return output.contiguous(memory_format=p.memory_format)
 
 

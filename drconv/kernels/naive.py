@@ -46,6 +46,8 @@ def _one_hot(problem: RegionConvProblem, guided_mask: Tensor) -> Tensor:
 def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor) -> Tensor:
     """Apply every filter to every position, then keep one result per position."""
     outputs = _convolve_all(problem, _side_by_side(problem, input), _bank(problem, region_filters))
+    if problem.num_regions == 1:
+        return outputs[:, 0].contiguous(memory_format=problem.memory_format)
     # Not a product with the mask: 0 * inf of a filter that was not chosen would be NaN.
     y = torch.where(_one_hot(problem, guided_mask), outputs, 0).sum(1)
     return y.contiguous(memory_format=problem.memory_format)

@@ -3,6 +3,7 @@
 from drconv.layers.base import DynamicLayer, RegionLayer, set_backend
 from drconv.layers.convert import plain_twin
 from drconv.layers.drconv2d import DRConv2d
+from drconv.layers.dynamic_conv2d import DynamicConv2d, ExpertAttention, ExpertMixture
 from drconv.layers.filter_generator import (
     FILTER_GENERATORS,
     BasisFilterGenerator,
@@ -13,12 +14,16 @@ from drconv.layers.filter_generator import (
 )
 from drconv.layers.guide import GuideConv2d
 from drconv.layers.region_conv import RegionConv2d
+from drconv.layers.temperature import TemperatureSchedule, set_temperature
 
 __all__ = [
     "FILTER_GENERATORS",
     "BasisFilterGenerator",
     "DRConv2d",
+    "DynamicConv2d",
     "DynamicLayer",
+    "ExpertAttention",
+    "ExpertMixture",
     "FilterGenerator",
     "FilterSpec",
     "GuideConv2d",
@@ -26,6 +31,8 @@ __all__ = [
     "PooledFilterGenerator",
     "RegionConv2d",
     "RegionLayer",
+    "TemperatureSchedule",
     "plain_twin",
     "set_backend",
+    "set_temperature",
 ]

@@ -30,6 +30,7 @@ class DynamicLayer(nn.Module):
         padding: one or two integers, `"valid"`, or `"same"` with stride 1.
         dilation: one or two integers.
         groups: channel groups; must divide C and O.
+        has_bias: whether the layer adds a bias.
         padding_mode: as in `nn.Conv2d`.
         backend: name from `drconv.kernels.BACKENDS`, or None.
 
@@ -54,6 +55,7 @@ class DynamicLayer(nn.Module):
         padding: Size2d | str,
         dilation: Size2d,
         groups: int,
+        has_bias: bool,
         padding_mode: str,
         backend: str | None,
     ) -> None:
@@ -70,6 +72,7 @@ class DynamicLayer(nn.Module):
         self.dilation = pair("dilation", dilation, 1)
         self.padding_mode = pick("padding_mode", padding_mode, _PADDING_MODES)
         self.padding = padding if isinstance(padding, str) else pair("padding", padding, 0)
+        self.has_bias = has_bias
         self.backend = backend
         if backend is not None:
             BACKENDS[backend]
@@ -126,6 +129,8 @@ class DynamicLayer(nn.Module):
         parts = [f"{self.in_channels}, {self.out_channels}", f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
         shown = {"padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros", "backend": None}
         parts += [f"{name}={value!r}" for name, default in shown.items() if (value := getattr(self, name)) != default]
+        if not self.has_bias:
+            parts.append("bias=False")
         return ", ".join(parts)
 
 

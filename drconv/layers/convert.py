@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from drconv.layers.drconv2d import DRConv2d
+from drconv.layers.base import DynamicLayer
 from drconv.layers.guide import GuideConv2d
 
 __all__ = ["plain_twin"]
@@ -25,7 +25,7 @@ class _NoGuide(nn.Module):
 
 
 def plain_twin(model: nn.Module) -> nn.Module:
-    """Return a copy of a model with `nn.Conv2d` in place of every `DRConv2d`, and no guides.
+    """Return a copy of a model with `nn.Conv2d` in place of every dynamic layer, and no guides.
 
     The copy has the same architecture and freshly drawn convolutions: it is for comparing cost, not outputs.
 
@@ -38,7 +38,7 @@ def plain_twin(model: nn.Module) -> nn.Module:
     twin = deepcopy(model)
     replaced: dict[nn.Module, nn.Module] = {}
     for module in twin.modules():
-        if isinstance(module, DRConv2d):
+        if isinstance(module, DynamicLayer):
             replaced[module] = _plain(module)
         elif isinstance(module, GuideConv2d):
             replaced[module] = _NoGuide().train(module.training)
@@ -50,7 +50,7 @@ def plain_twin(model: nn.Module) -> nn.Module:
     return replaced.get(twin, twin)
 
 
-def _plain(layer: DRConv2d) -> nn.Conv2d:
+def _plain(layer: DynamicLayer) -> nn.Conv2d:
     like = next(layer.parameters())
     conv = _PlainConv2d(
         layer.in_channels,
@@ -60,7 +60,7 @@ def _plain(layer: DRConv2d) -> nn.Conv2d:
         layer.padding,
         layer.dilation,
         layer.groups,
-        layer.bias is not None,
+        layer.has_bias,
         layer.padding_mode,  # type: ignore[arg-type]
         device=like.device,
         dtype=like.dtype,

@@ -76,7 +76,7 @@ class DRConv2d(RegionLayer):
         own_guide: bool = True,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode, backend
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, backend
         )
         self.num_regions = positive("num_regions", num_regions)
         made = {"device": device, "dtype": dtype}
@@ -130,7 +130,4 @@ class DRConv2d(RegionLayer):
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults, as `nn.Conv2d` does."""
-        parts = [super().extra_repr()]
-        if self.bias is None:
-            parts.append("bias=False")
-        return ", ".join([*parts, f"num_regions={self.num_regions}"])
+        return f"{super().extra_repr()}, num_regions={self.num_regions}"

@@ -31,8 +31,8 @@ def flops(
 ) -> None:
     """Count multiply-adds and parameters per image, layer by layer.
 
-    Layers with regions are split into pool, generator, guide and convolution. Multiply-adds are those of convolutions
-    and linear layers, as in the papers.
+    Dynamic layers are split into their stages (pool, generator, guide, convolution). Multiply-adds are those of
+    convolutions and linear layers, as in the papers.
     """
     shape = input_size(size, input)
     destination = Destination.of(format, as_json, output, force)

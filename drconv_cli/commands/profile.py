@@ -43,7 +43,7 @@ def profile(
     output: OutputOpt = None,
     force: ForceOpt = False,
 ) -> None:
-    """Time every layer with regions, and the network, against nn.Conv2d and against computing all filters.
+    """Time every dynamic layer, and the network, against nn.Conv2d and against computing all filters.
 
     Candidates are called in turn in every round, in eval mode, on a batch of noise. Each must first agree with the
     reference on the inputs that the layer gets.

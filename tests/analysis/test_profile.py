@@ -12,7 +12,7 @@ from drconv.analysis.profile import _record_calls
 from drconv.analysis.timing import Timing
 from drconv.errors import ModelError, UnknownNameError
 from drconv.kernels import BACKENDS, Backend, naive
-from drconv.layers import DRConv2d, GuideConv2d
+from drconv.layers import DRConv2d, DynamicConv2d, GuideConv2d
 from drconv.models import create_model
 
 
@@ -86,7 +86,7 @@ def test_dict_has_raw_samples_and_plain_values() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ModelError, match="no layer with regions"):
+    with pytest.raises(ModelError, match="no dynamic layer"):
         profile_model(nn.Conv2d(3, 3, 1), torch.randn(1, 3, 4, 4))
     with pytest.raises(UnknownNameError, match="did you mean eager"):
         profile_model(DRConv2d(3, 3, 1), torch.randn(1, 3, 4, 4), backends=["eagr"])
@@ -132,3 +132,11 @@ def test_a_model_that_needs_its_guides_has_no_baseline_but_is_profiled() -> None
     assert eager.timing is not None
     assert eager.to_conv2d is None
     assert eager.to_naive is not None
+
+
+def test_dynamic_layers_without_regions_are_profiled_too() -> None:
+    model = nn.Sequential(DynamicConv2d(3, 8, 3, padding=1), nn.ReLU(), DynamicConv2d(8, 4, 1))
+    report = profile_model(model, torch.randn(2, 3, 8, 8), rounds=1, warmup=0)
+    assert [t.name for t in report.targets] == ["0", "2", "network"]
+    assert all(c.timing is not None for t in report.targets for c in t.candidates)
+    assert all(c.equal_regions is None for c in report.targets[-1].candidates)

@@ -159,7 +159,7 @@ def test_bad_checkpoints(command: str, kind: str, net: str, photo: Path, tmp_pat
             ["unknown layer 'regoin'; did you mean region"],
         ),
         (["visualize", "{photo}", "-m", "shufflenet_v2_x0_5"], ["no layer with regions"]),
-        (["profile", "{file}:plain"], ["no layer with regions"]),
+        (["profile", "{file}:plain"], ["no dynamic layer"]),
         (["visualize", "{photo}", "-m", "{file}:five"], ["channels must be 1 (luminance) or 3 (RGB), got channels=5"]),
         (["flops", "{net}", "--input", "4x32x32"], ["Net failed on an input of 1x4x32x32", "channels"]),
         (["flops", "{net}", "--size", "9999999"], ["Net failed on an input of 1x3x9999999x9999999", "memory"]),
