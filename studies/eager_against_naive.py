@@ -47,6 +47,7 @@ POINTWISE = ((24, 56), (24, 28), (48, 28), (48, 14), (96, 14), (96, 7))
 SHAPES = (
     *(Shape(channels, size, batch) for batch in (1, 32) for channels, size in POINTWISE),
     Shape(64, 56, 1, kernel_size=3),
+    Shape(32, 16, 16, kernel_size=3),
     Shape(96, 28, 8, kernel_size=3, groups=96),
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -120,8 +121,13 @@ class RegionReport:
     notes: tuple[str, ...] = ()
 
     def to_table(self) -> Table:
-        """Return one row per image, layer and region."""
-        rows = tuple((image.image, *row) for image in self.images for row in image.statistics.rows())
+        """Return one row per image, layer and region; images of one name go by their paths."""
+        names = [Path(image.image).name for image in self.images]
+        if len(set(names)) < len(names):
+            names = [image.image for image in self.images]
+        rows = tuple(
+            (name, *row) for name, image in zip(names, self.images, strict=True) for row in image.statistics.rows()
+        )
         return Table("Regions and their filters", (Column("image"), *_COLUMNS), rows, self.notes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ gathered from the padded input in blocks of bounded size, and no buffer grows wi
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,7 +32,10 @@ _ALL_FILTERS_SIZE = 3 << 20
 # Sorting costs about the same for every filter of every sample, so it does not pay where each has little to do, or
 # where there are few outputs in all. Limits as measured on a CPU; studies/eager_against_naive.py shows the result.
 _LITTLE_WORK = 1 << 19
-"""Multiply-adds of one filter over one sample."""
+"""Multiply-adds of one 1x1 filter over one sample."""
+
+_LITTLE_WORK_KXK = {"forward": 3 << 19, "backward": 1 << 23}
+"""The same for larger filters, whose rows are gathered, and in backward scattered, once per tap."""
 
 _FEW_OUTPUTS = 1 << 18
 """Outputs of all filters, if one filter does no more than `_MUCH_WORK`."""
@@ -94,7 +97,7 @@ def _is_depthwise(problem: RegionConvProblem) -> bool:
     return problem.in_channels == problem.out_channels == problem.groups > 1
 
 
-def _is_small(problem: RegionConvProblem) -> bool:
+def _is_small(problem: RegionConvProblem, direction: Literal["forward", "backward"]) -> bool:
     p = problem
     if p.num_regions == 1:
         return True
@@ -105,7 +108,8 @@ def _is_small(problem: RegionConvProblem) -> bool:
     size = p.batch * p.num_regions * p.out_channels * p.positions
     if size > _ALL_FILTERS_SIZE:
         return False
-    return work <= _LITTLE_WORK or (size <= _FEW_OUTPUTS and work <= _MUCH_WORK) or _is_depthwise(p)
+    little = _LITTLE_WORK if p.kernel_size == (1, 1) else _LITTLE_WORK_KXK[direction]
+    return work <= little or (size <= _FEW_OUTPUTS and work <= _MUCH_WORK) or _is_depthwise(p)
 
 
 def _is_pointwise(problem: RegionConvProblem) -> bool:
@@ -132,7 +136,7 @@ def _forward_pointwise(
 def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor) -> Tensor:
     """Multiply each run of rows by its filter and put the results back where they belong."""
     p = problem
-    if _is_small(p):
+    if _is_small(p, "forward"):
         small = _forward_pointwise if _is_pointwise(p) else naive.forward
         return small(p, input, region_filters, guided_mask)
     if _is_depthwise(p):
@@ -158,7 +162,7 @@ def backward(
 ) -> Gradients:
     """Run the same blocks against the output's gradient; the products take one pass per region in natural order."""
     p = problem
-    if _is_small(p):
+    if _is_small(p, "backward"):
         return naive.backward(p, grad_output, input, region_filters, guided_mask, wanted)
     if _is_depthwise(p):
         return eager_depthwise.backward(p, grad_output, input, region_filters, guided_mask, wanted)

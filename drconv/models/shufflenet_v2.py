@@ -187,7 +187,7 @@ def _conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride:
 _FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "shufflenet_v2_{}": ("plain", {}),
     "drconv_shufflenet_v2_{}": (
-        "DRConv on the first 1x1 of each right branch, paper's generator",
+        "DRConv on the first 1x1 of each right branch, pooled generator",
         {"placement": "first"},
     ),
     "drconv_shufflenet_v2_{}_released": (

@@ -34,7 +34,7 @@ _PANEL, _STRIP_WIDTH, _CELL, _THINNEST = 2.7, 8.2, 1.6, 0.12
 _LEGEND, _BAR_LEFT, _BAR_WIDTH, _SHARE_RIGHT, _COSINES = 2.9, 0.78, 0.85, 2.22, 2.6
 _GREY, _COLORS = "0.4", mpl.colormaps["RdBu_r"]
 _PANELS = {"photo": "photo and boundaries", "map": "region map", "overlay": "overlay"}
-_CAVEAT = ("Regions are learned routing, not semantic segments. Their numbers and colours are arbitrary: "
+_CAVEAT = ("Regions are routing, not semantic segments. Their numbers and colours are arbitrary: "
            "one colour in two layers does not mean one region.")  # fmt: skip
 
 
@@ -95,7 +95,6 @@ def region_figure(
     # More than 400 pixels per inch only make files large.
     shrink = max(1, int(min(pixels.shape[0] / panel[1], pixels.shape[1] / panel[0]) / 400))
     photo = np.asarray(Image.fromarray(pixels).reduce(shrink)) if shrink > 1 else pixels
-    widest = max(max(layer.region_share) for layer in layers) or 1.0
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(inner + 2 * _MARGIN, height), dpi=150, facecolor="white")
         for i, line in enumerate(titles):
@@ -110,7 +109,7 @@ def region_figure(
                 _draw_panel(ax, panel, mask, photo if label != "map" else None, colored=label != "photo")
             side = _side(layer.num_regions)
             ax = _axes(figure, "legend", _MARGIN + block + _GAP, y, _LEGEND, side, caption="share of positions")
-            _draw_legend(ax, layer, widest)
+            _draw_legend(ax, layer)
             ax = _axes(figure, "cosines", left, y, side, side, caption="cosine between filters")
             _draw_cosines(ax, layer)
             top += row
@@ -162,7 +161,8 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> Text:
 def _draw_head(figure: Figure, top: float, inner: float, layer: LayerStatistics) -> None:
     across, down = figure.get_size_inches()
     figure.add_artist(Rectangle((_MARGIN / across, 1 - (top - 0.05) / down), inner / across, 0, lw=0.5, ec="0.8"))
-    grid = f"{layer.grid[0]} x {layer.grid[1]} positions, {layer.num_present} of {layer.num_regions} regions occur"
+    size = f"{layer.grid[0]} x {layer.grid[1]} positions (height x width)"
+    grid = f"{size}, {layer.num_present} of {layer.num_regions} regions occur"
     # Hinting makes text up to a tenth wider at low resolution, so the grid hangs on the name as it will be drawn.
     name = shortened(layer.name, 0.9 * inner - text_width(grid, 9), 10.5, "bold")
     drawn = _text(figure, _MARGIN, top + 0.02, name, fontsize=10.5, fontweight="bold")
@@ -198,7 +198,7 @@ def _boundaries(mask: _Mask) -> list[list[tuple[int, int]]]:
     return segments
 
 
-def _draw_legend(ax: Axes, layer: LayerStatistics, widest: float) -> None:
+def _draw_legend(ax: Axes, layer: LayerStatistics) -> None:
     count = layer.num_regions
     level = _side(count) / count
     size = min(9.0, 0.62 * 72 * level)
@@ -207,7 +207,7 @@ def _draw_legend(ax: Axes, layer: LayerStatistics, widest: float) -> None:
     ax.set_title("filter norm", loc="right")
     for j, (share, norm) in enumerate(zip(layer.region_share, layer.filter_norms, strict=True)):
         style: dict[str, Any] = {"va": "center_baseline", "fontsize": size, "color": "black" if share else "0.6"}
-        ax.barh(j, _BAR_WIDTH * share / widest, left=_BAR_LEFT, height=min(0.62, 0.22 / level), color=region_color(j))
+        ax.barh(j, _BAR_WIDTH * share, left=_BAR_LEFT, height=min(0.62, 0.22 / level), color=region_color(j))
         ax.text(0, j, f"region {j}", **style)
         ax.text(_SHARE_RIGHT, j, _percent(share), ha="right", **style)
         ax.text(_LEGEND, j, "not finite" if norm is None else f"{norm:#.3g}".rstrip("."), ha="right", **style)

@@ -60,7 +60,7 @@ def visualize(
 ) -> None:
     """Draw which region every position of an image falls into, layer by layer, and compare the regions' filters.
 
-    Writes one picture per image, and statistics.json. Regions are learned routing, not semantic segments.
+    Writes one picture per image, and statistics.json. Regions are routing, not semantic segments.
     """
     destination = Destination.of(format, as_json, None, force)
     figures = _figure_paths(images, output, figure_format)

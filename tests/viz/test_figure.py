@@ -191,10 +191,13 @@ def test_rounding_never_claims_absence_or_totality(share, shown):
     assert texts(axes(figure, "legend")[0])[1] == shown
 
 
-def test_bars_of_all_layers_share_a_scale():
+def test_bars_have_one_scale_in_every_figure():
+    """A bar of half the positions is half as long as one of all, whatever else is in the picture."""
     figure = draw([("a", np.zeros((2, 2), int), 2), ("b", np.array([[0, 1], [0, 1]]), 2)])
     whole, half = (ax.patches[0].get_width() for ax in axes(figure, "legend"))
     assert half == pytest.approx(whole / 2)
+    (alone,) = (ax.patches[0].get_width() for ax in axes(draw([("b", np.array([[0, 1], [0, 1]]), 2)]), "legend"))
+    assert alone == pytest.approx(half)
 
 
 def test_cosines_have_numbers_a_fixed_range_and_hatched_gaps():
@@ -233,12 +236,12 @@ def test_repeated_colors_are_announced(count, repeats):
 
 def test_texts_of_the_figure():
     figure = draw([("layer2.dr", random_mask(6, 8, 4), 5)], title="cost $5_a$\nof {x}", notes=["weights are random"])
-    assert "6 x 8 positions, 4 of 5 regions occur" in [text.get_text() for text in figure.findobj(Text)]
+    assert "6 x 8 positions (height x width), 4 of 5 regions occur" in [text.get_text() for text in figure.findobj(Text)]
     shown = [text.get_text() for text in figure.texts]
     assert shown[:1] == ["cost $5_a$ of {x}"]
     assert "layer2.dr" in shown
     assert shown[-2] == "weights are random"
-    assert shown[-1].startswith("Regions are learned routing, not semantic segments.")
+    assert shown[-1].startswith("Regions are routing, not semantic segments.")
     FigureCanvasAgg(figure).draw()
 
 
