@@ -236,7 +236,8 @@ def test_repeated_colors_are_announced(count, repeats):
 
 def test_texts_of_the_figure():
     figure = draw([("layer2.dr", random_mask(6, 8, 4), 5)], title="cost $5_a$\nof {x}", notes=["weights are random"])
-    assert "6 x 8 positions (height x width), 4 of 5 regions occur" in [text.get_text() for text in figure.findobj(Text)]
+    written = [text.get_text() for text in figure.findobj(Text)]
+    assert "6 x 8 positions (height x width), 4 of 5 regions occur" in written
     shown = [text.get_text() for text in figure.texts]
     assert shown[:1] == ["cost $5_a$ of {x}"]
     assert "layer2.dr" in shown
