@@ -301,3 +301,17 @@ def test_a_checkpoint_of_a_zoo_model_counts(tmp_path: Path, run_cli: Cli) -> Non
     weights = tmp_path / "w.pt"
     torch.save(create_model("shufflenet_v2_x0_5").state_dict(), weights)
     assert run_cli("flops", "shufflenet_v2_x0_5", "--checkpoint", weights, "--size", 64).code == 0
+
+
+@pytest.mark.parametrize("command", ["flops", "profile", "models", "env"])
+def test_every_command_has_the_same_ways_to_speak(command: str, net: str, tmp_path: Path, run_cli: Cli) -> None:
+    target = {"flops": [net, "--size", 16], "profile": [net, "--size", 16, "--rounds", 1, "--warmup", 0]}
+    arguments = [command, *target.get(command, []), "--device", "cpu"]
+    data = json.loads(run_cli(*arguments, "--format", "json").out)
+    assert data["environment"]["device"] == "cpu"
+    assert data["command"] == command
+    for suffix in ("json", "csv", "md", "txt"):
+        assert run_cli(*arguments, "-o", tmp_path / f"{command}.{suffix}").code == 0
+    refused = run_cli(*arguments, "--device", "cdua")
+    assert refused.code == 1
+    assert "did you mean cuda" in refused.err
