@@ -209,7 +209,7 @@ class DynamicConv2d(DynamicLayer):
         # One region: the operator keeps the batch size out of the graph, which a grouped convolution would fix.
         everywhere = input.new_zeros(input.shape[0], 1, *self.output_size(input.shape[2], input.shape[3]))
         output: Tensor = self.region_conv(self.pad(input), filters, everywhere, None, self.backend)
-        return output if bias is None else output + bias[:, :, None, None]
+        return output if bias is None else output + bias[..., None, None]
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults, as `nn.Conv2d` does."""
