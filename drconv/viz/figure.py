@@ -177,8 +177,10 @@ def _draw_panel(ax: Axes, panel: tuple[float, float], mask: _Mask, photo: _Photo
         ax.imshow(photo, extent=extent, aspect="auto", interpolation="antialiased")
     if colored:
         colors = region_colors(int(mask.max()) + 1)[mask]  # [U, V, 3]
-        alpha = 1.0 if photo is None else 0.5
-        ax.imshow(colors, extent=extent, aspect="auto", interpolation="nearest", alpha=alpha)
+        if photo is not None:
+            # In the pixels, because PDF and SVG apply the transparency of an image above another one twice.
+            colors = np.concatenate((colors, np.full((*mask.shape, 1), 0.5)), axis=2)
+        ax.imshow(colors, extent=extent, aspect="auto", interpolation="nearest")
     if photo is not None:
         width = min(0.8, 18 * min(panel[0] / columns, panel[1] / rows))  # a quarter of a position where they are small
         for factor, color in ((2.2, "black"), (1.0, "white")):

@@ -1,4 +1,6 @@
+import base64
 import io
+import re
 import warnings
 
 import matplotlib as mpl
@@ -8,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from PIL import Image
 
 from drconv.analysis.statistics import LayerStatistics, RegionStatistics
 from drconv.errors import ArgumentError
@@ -112,9 +115,9 @@ def test_overlay_is_the_map_half_over_the_photo():
     figure = draw([("a", mask, 8)])
     photo, regions = axes(figure, "overlay")[0].images
     assert np.asarray(photo.get_array()).shape == (60, 80, 3)
-    np.testing.assert_array_equal(np.asarray(regions.get_array()), region_colors(8)[mask])
+    np.testing.assert_array_equal(np.asarray(regions.get_array())[..., :3], region_colors(8)[mask])
     assert regions.get_interpolation() == "nearest"
-    assert regions.get_alpha() == 0.5
+    assert (regions.get_array()[..., 3] == 0.5).all()
     assert regions.get_extent() == photo.get_extent()
 
 
@@ -353,3 +356,18 @@ def test_unfit_arguments(pixels, masks, message):
 def test_no_layers():
     with pytest.raises(ArgumentError, match="at least one layer, got none"):
         region_figure(np.zeros((4, 4, 3), np.uint8), RegionStatistics(()), {}, title="")
+
+
+def test_overlay_is_half_photo_half_region_in_vector_files():
+    photo = np.full((40, 60, 3), (200, 100, 0), np.uint8)
+    mask = np.zeros((4, 6), int)
+    figure = region_figure(photo, RegionStatistics((layer_of("a", mask, 2),)), {"a": mask}, title="")
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    embedded = re.findall(rb"data:image/png;base64,\s*([^\"]+)", file.getvalue())
+    middles = []
+    for data in embedded:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            middles.append(np.array(image.convert("RGB").getpixel((image.width // 2, image.height // 2))))
+    expected = (photo[0, 0] + 255 * region_colors(1)[0]) / 2
+    assert min(np.abs(middle - expected).max() for middle in middles) <= 2
