@@ -15,6 +15,8 @@ venv: $(STAMP)  ## Make .venv with the tested versions.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# Collections of models to test with; without dependencies, because theirs would replace torch.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	@touch $@
 
 demo: $(STAMP)  ## Draw the regions of a real photo (matplotlib's grace_hopper.jpg) into demo/.
@@ -22,7 +24,7 @@ demo: $(STAMP)  ## Draw the regions of a real photo (matplotlib's grace_hopper.j
 	@echo "The picture is $(CURDIR)/demo/grace_hopper.png"
 
 test: $(STAMP)  ## Run the whole test suite.
-	$(BIN)/python -m pytest
+	DRCONV_REQUIRE_ZOO=1 $(BIN)/python -m pytest
 
 test-fast: $(STAMP)  ## Run the tests that are not marked slow.
 	$(BIN)/python -m pytest -m "not slow"
