@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DynamicConv2d,
         GuideConv2d,
         TemperatureSchedule,
+        convert,
         set_backend,
         set_temperature,
     )
@@ -31,6 +32,7 @@ _HOMES = {
     "GuideConv2d": "drconv.layers",
     "TemperatureSchedule": "drconv.layers",
     "UnknownNameError": "drconv.errors",
+    "convert": "drconv.layers",
     "count_flops": "drconv.analysis",
     "create_model": "drconv.models",
     "guided_mask": "drconv.ops",
@@ -54,6 +56,7 @@ __all__ = [
     "TemperatureSchedule",
     "UnknownNameError",
     "__version__",
+    "convert",
     "count_flops",
     "create_model",
     "guided_mask",

@@ -1,7 +1,8 @@
 """Layers: parameters and wiring. What they compute is in `drconv.ops`."""
 
 from drconv.layers.base import DynamicLayer, RegionLayer, set_backend
-from drconv.layers.convert import plain_twin
+from drconv.layers.conversion import ConversionReport, ConvertedLayer, LeftLayer
+from drconv.layers.convert import convert
 from drconv.layers.drconv2d import DRConv2d
 from drconv.layers.dynamic_conv2d import DynamicConv2d, ExpertAttention, ExpertMixture
 from drconv.layers.filter_generator import (
@@ -13,12 +14,17 @@ from drconv.layers.filter_generator import (
     PooledFilterGenerator,
 )
 from drconv.layers.guide import GuideConv2d
+from drconv.layers.plain_twin import plain_twin
 from drconv.layers.region_conv import RegionConv2d
+from drconv.layers.registry import LAYERS
 from drconv.layers.temperature import TemperatureSchedule, set_temperature
 
 __all__ = [
     "FILTER_GENERATORS",
+    "LAYERS",
     "BasisFilterGenerator",
+    "ConversionReport",
+    "ConvertedLayer",
     "DRConv2d",
     "DynamicConv2d",
     "DynamicLayer",
@@ -28,10 +34,12 @@ __all__ = [
     "FilterSpec",
     "GuideConv2d",
     "LearnedFilters",
+    "LeftLayer",
     "PooledFilterGenerator",
     "RegionConv2d",
     "RegionLayer",
     "TemperatureSchedule",
+    "convert",
     "plain_twin",
     "set_backend",
     "set_temperature",

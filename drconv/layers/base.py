@@ -1,7 +1,7 @@
 """What dynamic layers have in common: the geometry of `nn.Conv2d`, the operator, and names for their stages."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -83,6 +83,54 @@ class DynamicLayer(nn.Module):
         inside = (top, left) if self._pads_inside else (0, 0)
         self.region_conv = RegionConv2d(self.stride, inside, self.dilation, self.groups)
 
+    @classmethod
+    def like(cls, conv: nn.Conv2d, **keywords: Any) -> "DynamicLayer":
+        """Make a layer with the geometry, device and dtype of a convolution, and fresh parameters.
+
+        Args:
+            conv: whose arguments are taken over.
+            **keywords: the layer's own.
+        """
+        make: Callable[..., DynamicLayer] = cls
+        return make(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+            **keywords,
+        )
+
+    @classmethod
+    def objection(cls, conv: nn.Conv2d) -> str | None:
+        """Return why `drconv.convert` leaves a convolution alone unless it is asked for; None if it does not."""
+        return None
+
+    def start_from(self, weight: Tensor, bias: Tensor | None) -> str | None:
+        """Set the parameters so that the layer starts as a convolution, and can still learn to be more.
+
+        Args:
+            weight: `[O, C/groups, K, K]`.
+            bias: `[O]`; None is zero.
+
+        Returns:
+            None if the layer's output is now that of the convolution, else why it is not.
+        """
+        return f"{type(self).__name__} has no way to start from a convolution's weights"
+
+    def static_filter(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight `[O, C/groups, K, K]` and bias `[O]` of the convolution that the layer is.
+
+        None if it is none, because its filter depends on the region or on the input.
+        """
+        return None
+
     def stage_of(self, path: str) -> str:
         """Return the stage of a submodule, given its path within the layer.
 
@@ -151,6 +199,13 @@ class RegionLayer(DynamicLayer):
 
     num_regions: int
     filter_generator: nn.Module
+
+    @classmethod
+    def objection(cls, conv: nn.Conv2d) -> str | None:
+        """Object to depthwise convolutions: scoring M regions costs M times as much as they do."""
+        if conv.groups == conv.in_channels > 1:
+            return "depthwise: its guide would cost num_regions times as much as the convolution"
+        return None
 
 
 def set_backend(model: nn.Module, backend: str | None) -> nn.Module:

@@ -1,68 +1,206 @@
-"""Replace layers of any model."""
+"""Replace the convolutions of any model by dynamic layers, and dynamic layers by convolutions."""
 
-from copy import deepcopy
+from collections import Counter
+from collections.abc import Sequence
+from inspect import Parameter, signature
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
+from drconv.errors import ArgumentError
 from drconv.layers.base import DynamicLayer
+from drconv.layers.choice import Candidate, Where, candidates, choose
+from drconv.layers.conversion import ConversionReport, ConvertedLayer, LeftLayer
 from drconv.layers.guide import GuideConv2d
+from drconv.layers.plain_twin import UnguidedConv2d, plain_like
+from drconv.layers.registry import LAYERS
+from drconv.layers.replace import replace_modules
+from drconv.registry import unknown_name
 
-__all__ = ["plain_twin"]
+__all__ = ["SQUEEZE_EXCITES", "convert"]
+
+SQUEEZE_EXCITES = frozenset(
+    {"SqueezeExcitation", "SqueezeExcite", "SqueezeExciteCl", "SEModule", "EffectiveSEModule", "SEBlock", "SELayer"}
+)
+"""Class names by which squeeze-excite modules are known, here, in torchvision, timm and elsewhere."""
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+_BACK = "conv2d"
+_NUMBERS = {bool: (bool, "true or false"), float: ((int, float), "a number")}
 
 
-class _PlainConv2d(nn.Conv2d):
-    """`nn.Conv2d` in the place of a layer that may be handed a shared guided feature, which it has no use for."""
+def convert(
+    model: nn.Module,
+    to: str = "drconv2d",
+    where: Where | None = None,
+    *,
+    keep_weights: bool = True,
+    **layer_kwargs: Any,
+) -> tuple[nn.Module, ConversionReport]:
+    """Replace convolutions of a model by dynamic layers of the same geometry, in place, or turn such layers back.
 
-    def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
-        return super().forward(input)
+    The new layers start with the old weights in every region, so that the model computes what it did and is ready to
+    learn to do better. Either all chosen layers are replaced, or there is an error and the model is as it was.
 
-
-class _NoGuide(nn.Module):
-    """Stands where a block made the guided feature that its layers shared."""
-
-    def forward(self, input: Tensor) -> None:
-        return None
-
-
-def plain_twin(model: nn.Module) -> nn.Module:
-    """Return a copy of a model with `nn.Conv2d` in place of every dynamic layer, and no guides.
-
-    The copy has the same architecture and freshly drawn convolutions: it is for comparing cost, not outputs.
+    Only modules that are exactly `nn.Conv2d` are replaced. Subclasses, and convolutions with hooks or with a weight
+    that something else holds, too, are left alone; the report says so. A layer that stands in several places is
+    replaced by one new layer in all of them.
 
     Args:
         model: any module.
+        to: a layer of `drconv.layers.LAYERS`: `"drconv2d"` or `"dynamic_conv2d"`; or `"conv2d"`, which replaces each
+            dynamic layer whose filter is the same for every region, position and input, and leaves the others alone.
+        where: which convolutions. A pattern, several, or a function `(name, convolution) -> bool`. A pattern is
+            `NAME[@TERM[,TERM...]]`: NAME, with the wildcards of a shell, is that of a convolution or of a module that
+            contains it; TERM is a kernel size such as `3x3`, or `dense`, `grouped`, `depthwise` or `strided`. A pattern
+            that starts with `!` takes away from what those before it have chosen. None takes all but the first
+            convolution and those inside squeeze-excite modules, and for `"drconv2d"` also leaves depthwise ones alone;
+            with `"conv2d"`, None takes all.
+        keep_weights: whether the new layers start as the old convolutions. False keeps what the layer draws.
+        **layer_kwargs: keywords of the layer, such as `num_regions`, `filter_generator` or `num_experts`.
 
     Returns:
-        The twin, on the same device and in the same mode.
+        The model, which is another object only if `model` is itself a convolution; and a report on every layer.
+
+    Raises:
+        UnknownNameError: there is no such layer, or a pattern matches no convolution.
+        ArgumentError: a pattern or keyword is not as described, or a function chooses no convolution.
+
+    Example:
+        >>> model, report = convert(model, "drconv2d", "layer4@3x3", num_regions=4, filter_generator="basis")
+        >>> report.starts_equal
+        True
     """
-    twin = deepcopy(model)
+    if to == _BACK:
+        if layer_kwargs or not keep_weights:
+            raise ArgumentError("'conv2d' takes no keywords and always keeps the weights")
+    elif to in LAYERS:
+        _check_keywords(to, layer_kwargs)
+    else:
+        raise unknown_name("layer", to, [*LAYERS, _BACK])
+    held = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     replaced: dict[nn.Module, nn.Module] = {}
-    for module in twin.modules():
-        if isinstance(module, DynamicLayer):
-            replaced[module] = _plain(module)
-        elif isinstance(module, GuideConv2d):
-            replaced[module] = _NoGuide().train(module.training)
-    for module in list(twin.modules()):
-        # Not `named_children`, which leaves out the second place of a module that is used twice.
-        for name, child in module._modules.items():
-            if child in replaced and module not in replaced:
-                setattr(module, name, replaced[child])
-    return replaced.get(twin, twin)
+    changed: list[ConvertedLayer] = []
+    left: list[LeftLayer] = []
+    for candidate, objection in _chosen(candidates(model), to, where):
+        old = candidate.module
+        new, remark = None, objection or _obstacle(old, held)
+        if remark is None:
+            new, remark = _conv2d(old) if to == _BACK else _dynamic(old, to, keep_weights, layer_kwargs)
+        if new is None:
+            left.append(LeftLayer(candidate.name, remark or ""))
+            continue
+        replaced[old] = new
+        kind = "Conv2d" if to == _BACK else type(new).__name__
+        counts = (_count_parameters(old), _count_parameters(new))
+        changed.append(ConvertedLayer(candidate.name, _geometry(old), kind, *counts, not remark, remark or ""))
+    return replace_modules(model, replaced), ConversionReport(to, tuple(changed), tuple(left))
 
 
-def _plain(layer: DynamicLayer) -> nn.Conv2d:
-    like = next(layer.parameters())
-    conv = _PlainConv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        layer.has_bias,
-        layer.padding_mode,  # type: ignore[arg-type]
-        device=like.device,
-        dtype=like.dtype,
-    )
-    return conv.train(layer.training)
+def _check_keywords(to: str, keywords: dict[str, Any]) -> None:
+    """Raise `ArgumentError` for a keyword that the layer does not have, or of another kind than its default."""
+    known = {n: p for n, p in signature(LAYERS[to]).parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
+    for name, value in keywords.items():
+        if name not in known:
+            reason = "comes from the convolution" if name in signature(LAYERS[to]).parameters else "is unknown"
+            raise ArgumentError(f"keyword {name!r} of {to!r} {reason}; keywords: {', '.join(known)}")
+        wanted, words = _NUMBERS.get(type(known[name].default), (object, ""))
+        if not isinstance(value, wanted):
+            raise ArgumentError(f"{name} must be {words}, got {name}={value!r}")
+
+
+def _chosen(found: Sequence[Candidate], to: str, where: Where | None) -> list[tuple[Candidate, str | None]]:
+    """Return what the caller chose, and by default what there is to choose from, with an objection to some of it."""
+    layers = [candidate for candidate in found if isinstance(candidate.module, DynamicLayer)]
+    convs = [candidate for candidate in found if isinstance(candidate.module, nn.Conv2d)]
+    if to == _BACK:
+        return [(candidate, None) for candidate in (layers if where is None else choose(layers, where))]
+    if where is None:
+        return [(candidate, _default_objection(candidate, found, to)) for candidate in convs]
+    # A pattern may match what is a dynamic layer already, which the report then says; a function is not asked.
+    return [(candidate, None) for candidate in choose(convs if callable(where) else found, where)]
+
+
+def _default_objection(candidate: Candidate, found: Sequence[Candidate], to: str) -> str | None:
+    if candidate is found[0] and candidate.name:
+        return "the first convolution"
+    if candidate.inside & SQUEEZE_EXCITES:
+        return "inside a squeeze-excite module"
+    return LAYERS[to].objection(candidate.module) if isinstance(candidate.module, nn.Conv2d) else None
+
+
+def _obstacle(old: nn.Module, held: Counter[int]) -> str | None:
+    """Return why a module cannot be replaced by another without losing something."""
+    if any(getattr(part, hooks, None) for part in old.modules() for hooks in _HOOKS):
+        return "it has hooks, which the new layer would not have"
+    if any("forward" in vars(part) for part in old.modules()):
+        return "its forward was replaced by another function"
+    if any(held[id(parameter)] > 1 for parameter in old.parameters()):
+        return "another module holds the same parameter"
+    return None
+
+
+def _dynamic(
+    old: nn.Module, to: str, keep_weights: bool, keywords: dict[str, Any]
+) -> tuple[nn.Module | None, str | None]:
+    """Return the new layer, and why it does not start as the old one; or None, and why there is none."""
+    if isinstance(old, GuideConv2d):
+        return None, "it scores the regions of other layers"
+    if type(old) is not nn.Conv2d:
+        return None, f"it is a {type(old).__name__}, not exactly an nn.Conv2d"
+    if type(old.weight) is not nn.Parameter or not old.weight.is_floating_point():
+        return (
+            None,
+            f"its weight is no plain parameter of real numbers, but {type(old.weight).__name__} {old.weight.dtype}",
+        )
+    new = LAYERS[to].like(old, **keywords)
+    remark = new.start_from(old.weight, old.bias) if keep_weights else "the weights are drawn anew"
+    if not old.weight.is_contiguous() and old.weight.is_contiguous(memory_format=torch.channels_last):
+        new.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return new.train(old.training).requires_grad_(old.weight.requires_grad), remark
+
+
+def _conv2d(old: nn.Module) -> tuple[nn.Module | None, str | None]:
+    """Return the convolution that a dynamic layer is; or None, and why it is none."""
+    if not isinstance(old, DynamicLayer) or type(old) not in LAYERS.values():
+        return None, f"it is a {type(old).__name__}, which drconv.layers.LAYERS does not have"
+    if any(parameter.is_meta for parameter in old.parameters()):
+        return None, "its parameters are on the meta device, without values"
+    static = old.static_filter()
+    if static is None:
+        return None, "its filter is not the same for every region, position and input"
+    weight, bias = static
+    # A block may go on handing a layer without a guide of its own the guided feature that it shared.
+    kind = UnguidedConv2d if getattr(old, "guide", old) is None else nn.Conv2d
+    new = plain_like(old, weight.device, weight.dtype, kind)
+    with torch.no_grad():
+        new.weight.copy_(weight)
+        if new.bias is not None and bias is not None:
+            new.bias.copy_(bias)
+    return new.requires_grad_(any(parameter.requires_grad for parameter in old.parameters())), None
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _geometry(conv: nn.Conv2d | DynamicLayer) -> str:
+    """Describe a convolution, with what differs from the defaults."""
+    parts = [f"{conv.in_channels}->{conv.out_channels} {conv.kernel_size[0]}x{conv.kernel_size[1]}"]
+    for name in ("stride", "dilation"):
+        value = getattr(conv, name)
+        if max(value) > 1:
+            parts.append(f"{name} {value[0]}" if value[0] == value[1] else f"{name} {value[0]}x{value[1]}")
+    if conv.groups > 1:
+        parts.append("depthwise" if conv.groups == conv.in_channels else f"groups {conv.groups}")
+    return " ".join(parts)

@@ -99,6 +99,21 @@ class DRConv2d(RegionLayer):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @torch.no_grad()
+    def start_from(self, weight: Tensor, bias: Tensor | None) -> str | None:
+        """Start as a convolution: every region with its filter, and the guide as it is. See the base class."""
+        if self.bias is not None:
+            self.bias.zero_() if bias is None else self.bias.copy_(bias)
+        return self.filter_generator.start_from(weight)
+
+    @torch.no_grad()
+    def static_filter(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight and bias if all regions have the same filter for every input. See the base class."""
+        filters = self.filter_generator.static_filters()
+        if filters is None or not bool((filters == filters[:1]).all()):
+            return None
+        return filters[0], self.bias
+
     def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
         """Convolve each position with the filter of its region.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from drconv.checks import Size2d, positive
 from drconv.errors import ArgumentError
 from drconv.layers.base import DynamicLayer
+from drconv.layers.spread import spread
 
 __all__ = ["DynamicConv2d", "ExpertAttention", "ExpertMixture"]
 
@@ -189,6 +190,28 @@ class DynamicConv2d(DynamicLayer):
         """Draw attention and experts anew; the temperature stays."""
         self.attention.reset_parameters()
         self.experts.reset_parameters()
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor, bias: Tensor | None) -> str | None:
+        """Start as a convolution: an even mix of experts that are its filter plus noise whose sum is zero."""
+        nn.init.zeros_(self.attention.expand.weight)
+        nn.init.zeros_(self.attention.expand.bias)
+        self.experts.weight.copy_(spread(weight.flatten(1), self.num_experts))
+        if self.experts.bias is not None:
+            self.experts.bias.zero_() if bias is None else self.experts.bias.copy_(bias)
+        return None
+
+    @torch.no_grad()
+    def static_filter(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight and bias if the attention is constant or the experts are equal. See the base class."""
+        weight, bias = self.experts.weight, self.experts.bias
+        equal = [bool((t == t[:1]).all()) for t in (weight, bias) if t is not None]
+        if all(equal):
+            return weight[0].reshape(self.experts.filter_shape), None if bias is None else bias[0]
+        if bool(self.attention.expand.weight.any()) and bool(self.attention.reduce.weight.any()):
+            return None
+        filters, mixed = self.experts(self.attention(weight.new_zeros(1, self.in_channels, 1, 1)))
+        return filters[0, 0], None if mixed is None else mixed[0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve each sample with its own filter.

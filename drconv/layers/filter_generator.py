@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drconv.layers.spread import spread
 from drconv.registry import Registry
 
 __all__ = [
@@ -63,6 +64,21 @@ class FilterGenerator(nn.Module):
         """Draw the parameters anew."""
         raise TypeError(f"{type(self).__name__} draws no parameters; use one of {', '.join(FILTER_GENERATORS)}")
 
+    def start_from(self, weight: Tensor) -> str | None:
+        """Set the parameters so that every region's filter starts as a given one, and can still learn.
+
+        Args:
+            weight: `[O, C/groups, K, K]`.
+
+        Returns:
+            None if all filters are now the given one, else why they are not.
+        """
+        return f"{type(self).__name__} has no way to start from a convolution's weights"
+
+    def static_filters(self) -> Tensor | None:
+        """Return the filters `[M, O, C/groups, K, K]` if they are the same for every input, else None."""
+        return None
+
     def extra_repr(self) -> str:
         """Show the shape of what is made."""
         return f"num_regions={self.spec.num_regions}, filter_shape={self.spec.filter_shape}"
@@ -93,6 +109,27 @@ class PooledFilterGenerator(FilterGenerator):
         for bias in (self.reduce.bias, self.expand.bias):
             if bias is not None:
                 nn.init.zeros_(bias)
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> str | None:
+        """Start with `expand` as a constant: zero weight, and the given filter as bias.
+
+        The bias has one value for all taps of a K x K filter, so that only a 1x1 filter is kept. Others start as their
+        mean over the taps.
+        """
+        nn.init.zeros_(self.expand.weight)
+        if self.expand.bias is not None:
+            self.expand.bias.copy_(weight.mean((2, 3)).flatten().repeat(self.spec.num_regions))
+        if self.spec.kernel_size == (1, 1):
+            return None
+        return "the pooled form starts with one value for all taps of a filter, here their mean"
+
+    @torch.no_grad()
+    def static_filters(self) -> Tensor | None:
+        """Return the filters if `reduce` or `expand` has zero weight, so that they do not depend on the input."""
+        if bool(self.reduce.weight.any()) and bool(self.expand.weight.any()):
+            return None
+        return self(self.expand.weight.new_zeros(1, self.spec.in_channels, *self.spec.kernel_size))[0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
@@ -126,6 +163,24 @@ class BasisFilterGenerator(FilterGenerator):
         nn.init.normal_(self.routing.weight, std=0.01)
         nn.init.zeros_(self.routing.bias)
 
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> str | None:
+        """Start with an even mix of bases that are the given filter plus noise whose sum is zero.
+
+        Equal bases would stay equal: it is by their differences that the routing learns.
+        """
+        nn.init.zeros_(self.routing.weight)
+        nn.init.zeros_(self.routing.bias)
+        self.bases.copy_(spread(weight.flatten(1), self.num_experts))
+        return None
+
+    @torch.no_grad()
+    def static_filters(self) -> Tensor | None:
+        """Return the filters if the routing has zero weight, so that they do not depend on the input."""
+        if bool(self.routing.weight.any()):
+            return None
+        return self(self.bases.new_zeros(1, self.spec.in_channels, 1, 1))[0]
+
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
         mix = self.routing(self.pool(input).flatten(1)).unflatten(1, (self.spec.num_regions, self.num_experts))
@@ -146,6 +201,16 @@ class LearnedFilters(FilterGenerator):
     def reset_parameters(self) -> None:
         """Draw every filter with variance 2 / (C/groups * K * K)."""
         nn.init.normal_(self.filters, std=sqrt(2 / self.spec.fan_in))
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> str | None:
+        """Start with the given filter in every region."""
+        self.filters.copy_(weight.flatten(1))
+        return None
+
+    def static_filters(self) -> Tensor | None:
+        """Return the filters."""
+        return self.filters.detach().view(self.spec.num_regions, *self.spec.filter_shape)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[M, O, C/groups, K, K]`, whatever the input."""

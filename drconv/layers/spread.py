@@ -1,0 +1,32 @@
+"""Several filters around one, for layers that start from a convolution's weights."""
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+__all__ = ["spread"]
+
+
+def spread(filter: Tensor, count: int) -> Tensor:
+    """Return several filters whose mean is the given one, and which differ so that they can learn apart.
+
+    To the filter is added noise as large as the filter itself (He-sized if it is zero) whose sum over the filters is
+    zero. A single filter gets none.
+
+    Args:
+        filter: `[O, C/groups*K*K]`.
+        count: how many.
+
+    Returns:
+        `[count, O, C/groups*K*K]`, in the filter's dtype.
+    """
+    if count == 1:
+        return filter[None].clone()
+    # Sums in float64 where the device has it, so that the mean is that of the filter to its own rounding.
+    wide = torch.float32 if filter.device.type == "mps" else torch.float64
+    noise = torch.randn(count, *filter.shape, dtype=wide, device=filter.device)
+    noise = (noise - noise.mean(0)) * sqrt(count / (count - 1))
+    size = filter.to(wide).nan_to_num(0, 0, 0).square().mean().sqrt()
+    noise = noise * torch.where(size > 0, size, sqrt(2 / filter.shape[1]))
+    return (filter.to(wide) + noise).to(filter.dtype)
