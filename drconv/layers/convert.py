@@ -36,7 +36,10 @@ _HOOKS = (
     "_load_state_dict_post_hooks",
 )
 _BACK = "conv2d"
-_NUMBERS = {bool: (bool, "true or false"), float: ((int, float), "a number")}
+_NUMBERS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    float: ((int, float), "a number"),
+}
 
 
 def convert(
@@ -114,7 +117,7 @@ def _check_keywords(to: str, keywords: dict[str, Any]) -> None:
         if name not in known:
             reason = "comes from the convolution" if name in signature(LAYERS[to]).parameters else "is unknown"
             raise ArgumentError(f"keyword {name!r} of {to!r} {reason}; keywords: {', '.join(known)}")
-        wanted, words = _NUMBERS.get(type(known[name].default), (object, ""))
+        wanted, words = _NUMBERS.get(type(known[name].default), ((object,), ""))
         if not isinstance(value, wanted):
             raise ArgumentError(f"{name} must be {words}, got {name}={value!r}")
 

@@ -129,7 +129,8 @@ class PooledFilterGenerator(FilterGenerator):
         """Return the filters if `reduce` or `expand` has zero weight, so that they do not depend on the input."""
         if bool(self.reduce.weight.any()) and bool(self.expand.weight.any()):
             return None
-        return self(self.expand.weight.new_zeros(1, self.spec.in_channels, *self.spec.kernel_size))[0]
+        filters: Tensor = self(self.expand.weight.new_zeros(1, self.spec.in_channels, *self.spec.kernel_size))
+        return filters[0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
@@ -179,7 +180,8 @@ class BasisFilterGenerator(FilterGenerator):
         """Return the filters if the routing has zero weight, so that they do not depend on the input."""
         if bool(self.routing.weight.any()):
             return None
-        return self(self.bases.new_zeros(1, self.spec.in_channels, 1, 1))[0]
+        filters: Tensor = self(self.bases.new_zeros(1, self.spec.in_channels, 1, 1))
+        return filters[0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""

@@ -20,6 +20,6 @@ def replace_modules(model: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -
     for module in list(model.modules()):
         # Not `named_children`, which leaves out the second place of a module that is used twice.
         for name, child in module._modules.items():
-            if child in replaced and module not in replaced:
+            if child is not None and child in replaced and module not in replaced:
                 module._modules[name] = replaced[child]
     return replaced.get(model, model)
