@@ -37,6 +37,12 @@ class Candidate:
         return self.names[0]
 
     @property
+    def paths(self) -> list[str]:
+        """Names of the modules around it, from the outside, and its own."""
+        parts = [name.split(".") for name in self.names]
+        return [".".join(own[:end]) for own in parts for end in range(1, len(own) + 1)]
+
+    @property
     def kernel(self) -> str:
         """Kernel size as patterns write it."""
         height, width = self.module.kernel_size
@@ -49,8 +55,7 @@ class Candidate:
 
     def is_called(self, name: str) -> bool:
         """Return whether a pattern matches one of the module's names, or that of a module around it."""
-        paths = (own.split(".") for own in self.names)
-        return any(fnmatchcase(".".join(path[:end]), name) for path in paths for end in range(1, len(path) + 1))
+        return any(fnmatchcase(path, name) for path in self.paths)
 
 
 def _is_depthwise(conv: nn.Conv2d | DynamicLayer) -> bool:
@@ -91,12 +96,13 @@ def candidates(model: nn.Module) -> list[Candidate]:
     ]
 
 
-def choose(found: Sequence[Candidate], where: Where) -> list[Candidate]:
+def choose(found: Sequence[Candidate], where: Where, kind: str = "convolution") -> list[Candidate]:
     """Return the candidates that patterns or a predicate choose.
 
     Args:
         found: all there are.
         where: as for `drconv.convert`.
+        kind: what error messages call a candidate.
 
     Raises:
         UnknownNameError: a pattern matches nothing, or has an unknown term.
@@ -105,25 +111,25 @@ def choose(found: Sequence[Candidate], where: Where) -> list[Candidate]:
     if callable(where):
         chosen = [c for c in found if any(where(name, c.module) for name in c.names)]
         if not chosen:
-            raise ArgumentError(f"where chose none of {len(found)} convolutions; it is called with (name, convolution)")
+            raise ArgumentError(f"where chose none of {len(found)} {kind}s; it is called with (name, {kind})")
         return chosen
     patterns = [where] if isinstance(where, str) else where
     if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) for p in patterns):
         raise ArgumentError(f"where must be a pattern, a sequence of patterns or a function, got where={where!r}")
     kept: dict[Candidate, None] = {}
-    for pattern in patterns:
-        matched = _match(found, pattern.removeprefix("!"))
+    for index, pattern in enumerate(patterns):
+        matched = _match(found, pattern.removeprefix("!"), kind)
         if not pattern.startswith("!"):
             kept |= dict.fromkeys(matched)
             continue
-        if pattern == patterns[0]:
+        if index == 0:
             raise ArgumentError(f"{pattern!r} takes away from the patterns before it; begin with one such as '*'")
         for candidate in matched:
             kept.pop(candidate, None)
     return [candidate for candidate in found if candidate in kept]
 
 
-def _match(found: Sequence[Candidate], pattern: str) -> list[Candidate]:
+def _match(found: Sequence[Candidate], pattern: str, kind: str) -> list[Candidate]:
     name, at, listed = pattern.partition("@")
     terms = listed.split(",") if at else []
     for term in terms:
@@ -131,15 +137,10 @@ def _match(found: Sequence[Candidate], pattern: str) -> list[Candidate]:
             raise unknown_name("term", term, [*TERMS, "1x1", "3x3"])
     called = [candidate for candidate in found if candidate.is_called(name)]
     if not called:
-        names = {".".join(path[:end]) for c in found for n in c.names for path in [n.split(".")] for end in _ends(path)}
-        raise unknown_name("convolution", name, sorted(names - {""}))
+        raise unknown_name(kind, name, dict.fromkeys(path for c in found for path in c.paths if path))
     matched = [c for c in called if all(term == c.kernel or term in c.terms for term in terms)]
     if not matched:
-        kinds = Counter(f"{c.kernel},{','.join(c.terms)}" for c in called)
-        there = "; ".join(f"{count} are {kind}" for kind, count in kinds.most_common(6))
-        raise UnknownNameError(f"no convolution called {name!r} is {listed!r}; {there}")
+        kinds = Counter(",".join((c.kernel, *c.terms)) for c in called).most_common(6)
+        there = ", ".join(f"{words} ({count})" for words, count in kinds)
+        raise UnknownNameError(f"no {kind} of {name!r} is {listed!r}; there are {there}")
     return matched
-
-
-def _ends(path: Sequence[str]) -> range:
-    return range(1, len(path) + 1)

@@ -1,6 +1,5 @@
 """What a conversion did."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +61,14 @@ class ConversionReport:
     @property
     def summary(self) -> str:
         """One line: how many layers became what, and whether outputs start equal."""
-        became = Counter(layer.layer for layer in self.changed)
-        counted = ", ".join(f"{count} became {name}" for name, count in became.items()) or "none was replaced"
+        chosen = len(self.changed) + len(self.left)
+        if not self.changed:
+            return f"none of {chosen} layers was replaced" + (f" ({self.left[0].reason})" if self.left else "")
+        line = f"{len(self.changed)} of {chosen} layers became {self.changed[0].layer}"
         unequal = [layer for layer in self.changed if not layer.starts_equal]
-        line = f"{len(self.changed)} of {len(self.changed) + len(self.left)} convolutions: {counted}"
         if unequal:
-            line += f"; {len(unequal)} do not start with the old output ({unequal[0].remark})"
-        elif self.changed:
-            line += "; outputs start equal"
-        return line
+            return f"{line}; {len(unequal)} do not start with the old output ({unequal[0].remark})"
+        return f"{line}; outputs start equal"
 
     def to_table(self) -> Table:
         """Return one row per layer."""

@@ -84,6 +84,8 @@ def convert(
         >>> report.starts_equal
         True
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be an nn.Module, got a {type(model).__name__}")
     if to == _BACK:
         if layer_kwargs or not keep_weights:
             raise ArgumentError("'conv2d' takes no keywords and always keeps the weights")
@@ -97,9 +99,12 @@ def convert(
     left: list[LeftLayer] = []
     for candidate, objection in _chosen(candidates(model), to, where):
         old = candidate.module
-        new, remark = None, objection or _obstacle(old, held)
-        if remark is None:
-            new, remark = _conv2d(old) if to == _BACK else _dynamic(old, to, keep_weights, layer_kwargs)
+        new: nn.Module | None = None
+        remark = objection or _obstacle(old, to, held)
+        if remark is None and isinstance(old, DynamicLayer):
+            new, remark = _conv2d(old)
+        elif remark is None and isinstance(old, nn.Conv2d):
+            new, remark = _dynamic(old, to, keep_weights, layer_kwargs)
         if new is None:
             left.append(LeftLayer(candidate.name, remark or ""))
             continue
@@ -124,10 +129,10 @@ def _check_keywords(to: str, keywords: dict[str, Any]) -> None:
 
 def _chosen(found: Sequence[Candidate], to: str, where: Where | None) -> list[tuple[Candidate, str | None]]:
     """Return what the caller chose, and by default what there is to choose from, with an objection to some of it."""
-    layers = [candidate for candidate in found if isinstance(candidate.module, DynamicLayer)]
-    convs = [candidate for candidate in found if isinstance(candidate.module, nn.Conv2d)]
+    layers = [c for c in found if isinstance(c.module, DynamicLayer)]
+    convs = [c for c in found if isinstance(c.module, nn.Conv2d)]
     if to == _BACK:
-        return [(candidate, None) for candidate in (layers if where is None else choose(layers, where))]
+        return [(c, None) for c in (layers if where is None else choose(layers, where, "dynamic layer"))]
     if where is None:
         return [(candidate, _default_objection(candidate, found, to)) for candidate in convs]
     # A pattern may match what is a dynamic layer already, which the report then says; a function is not asked.
@@ -142,8 +147,14 @@ def _default_objection(candidate: Candidate, found: Sequence[Candidate], to: str
     return LAYERS[to].objection(candidate.module) if isinstance(candidate.module, nn.Conv2d) else None
 
 
-def _obstacle(old: nn.Module, held: Counter[int]) -> str | None:
+def _obstacle(old: nn.Module, to: str, held: Counter[int]) -> str | None:
     """Return why a module cannot be replaced by another without losing something."""
+    if isinstance(old, GuideConv2d):
+        return "it scores the regions of other layers"
+    if to == _BACK and type(old) not in LAYERS.values():
+        return f"it is a {type(old).__name__}, which drconv.layers.LAYERS does not have"
+    if to != _BACK and type(old) is not nn.Conv2d:
+        return f"it is a {type(old).__name__}, not exactly an nn.Conv2d"
     if any(getattr(part, hooks, None) for part in old.modules() for hooks in _HOOKS):
         return "it has hooks, which the new layer would not have"
     if any("forward" in vars(part) for part in old.modules()):
@@ -154,18 +165,11 @@ def _obstacle(old: nn.Module, held: Counter[int]) -> str | None:
 
 
 def _dynamic(
-    old: nn.Module, to: str, keep_weights: bool, keywords: dict[str, Any]
+    old: nn.Conv2d, to: str, keep_weights: bool, keywords: dict[str, Any]
 ) -> tuple[nn.Module | None, str | None]:
     """Return the new layer, and why it does not start as the old one; or None, and why there is none."""
-    if isinstance(old, GuideConv2d):
-        return None, "it scores the regions of other layers"
-    if type(old) is not nn.Conv2d:
-        return None, f"it is a {type(old).__name__}, not exactly an nn.Conv2d"
     if type(old.weight) is not nn.Parameter or not old.weight.is_floating_point():
-        return (
-            None,
-            f"its weight is no plain parameter of real numbers, but {type(old.weight).__name__} {old.weight.dtype}",
-        )
+        return None, f"its weight is a {type(old.weight).__name__} of {old.weight.dtype}, not an ordinary parameter"
     new = LAYERS[to].like(old, **keywords)
     remark = new.start_from(old.weight, old.bias) if keep_weights else "the weights are drawn anew"
     if not old.weight.is_contiguous() and old.weight.is_contiguous(memory_format=torch.channels_last):
@@ -173,10 +177,8 @@ def _dynamic(
     return new.train(old.training).requires_grad_(old.weight.requires_grad), remark
 
 
-def _conv2d(old: nn.Module) -> tuple[nn.Module | None, str | None]:
+def _conv2d(old: DynamicLayer) -> tuple[nn.Module | None, str | None]:
     """Return the convolution that a dynamic layer is; or None, and why it is none."""
-    if not isinstance(old, DynamicLayer) or type(old) not in LAYERS.values():
-        return None, f"it is a {type(old).__name__}, which drconv.layers.LAYERS does not have"
     if any(parameter.is_meta for parameter in old.parameters()):
         return None, "its parameters are on the meta device, without values"
     static = old.static_filter()
