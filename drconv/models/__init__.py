@@ -1,21 +1,37 @@
 """Networks by name; importing a family registers its models."""
 
-from drconv.models import shufflenet_v2
+from drconv.models import mobilefacenet, mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet, shufflenet_v2
 from drconv.models.calibrate import calibrate_batch_norm, has_fresh_batch_norm
 from drconv.models.checkpoint import load_checkpoint
 from drconv.models.load import load_model
-from drconv.models.registry import DEFAULT_MODEL, MODELS, create_model, describe_models, list_models, register_model
+from drconv.models.network import Network
+from drconv.models.registry import (
+    DEFAULT_MODEL,
+    MODELS,
+    create_model,
+    default_input_size,
+    describe_models,
+    list_models,
+    register_model,
+)
 
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
+    "Network",
     "calibrate_batch_norm",
     "create_model",
+    "default_input_size",
     "describe_models",
     "has_fresh_batch_norm",
     "list_models",
     "load_checkpoint",
     "load_model",
+    "mobilefacenet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3",
     "register_model",
+    "resnet",
     "shufflenet_v2",
 ]

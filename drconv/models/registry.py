@@ -16,8 +16,10 @@ __all__ = [
     "describe_models",
     "DEFAULT_MODEL",
     "MODELS",
+    "InputSize",
     "ModelEntry",
     "create_model",
+    "default_input_size",
     "list_models",
     "register_model",
 ]
@@ -26,33 +28,48 @@ DEFAULT_MODEL = "drconv_shufflenet_v2_x0_5"
 """What the commands use when no model is named."""
 
 Builder = Callable[..., nn.Module]
+InputSize = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A registered model: how to build it, and what it is in one line."""
+    """A registered model.
+
+    Attributes:
+        builder: how to build it.
+        summary: what it is, in one line.
+        input_size: of the images that it was made for, (C, H, W).
+    """
 
     builder: Builder
     summary: str
+    input_size: InputSize = (3, 224, 224)
 
 
 MODELS: Registry[ModelEntry] = Registry("model")
 
 
-def register_model(builder: Builder, *, name: str | None = None, summary: str | None = None) -> Builder:
+def register_model(
+    builder: Builder,
+    *,
+    name: str | None = None,
+    summary: str | None = None,
+    input_size: InputSize = (3, 224, 224),
+) -> Builder:
     """Register a builder; usable as a decorator.
 
     Args:
         builder: returns the model; its keyword arguments are the model's.
         name: of the model; the builder's own by default.
         summary: one line; the first of the builder's docstring by default.
+        input_size: of the images that the model is made for, (C, H, W).
 
     Raises:
         ArgumentError: the name is taken.
     """
     if summary is None:
         summary = (builder.__doc__ or "").strip().partition("\n")[0]
-    MODELS.add(name or builder.__name__, ModelEntry(builder, summary))
+    MODELS.add(name or builder.__name__, ModelEntry(builder, summary, input_size))
     return builder
 
 
@@ -82,6 +99,15 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 def list_models() -> list[str]:
     """Return the names of all registered models, sorted."""
     return sorted(MODELS)
+
+
+def default_input_size(name: str) -> InputSize:
+    """Return the size of the images that a registered model is made for, (C, H, W).
+
+    Raises:
+        UnknownNameError: no model has that name.
+    """
+    return MODELS[name].input_size
 
 
 @dataclass(frozen=True)

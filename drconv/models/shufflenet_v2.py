@@ -1,4 +1,4 @@
-"""ShuffleNetV2 (ECCV 2018), plain and with DRConv in the right branch of its blocks.
+"""ShuffleNetV2 (ECCV 2018), plain, with DRConv in the right branch of its blocks, and with DyConv.
 
 The block is Megvii's: the right branch makes oup - inp channels and the left keeps inp, which is what the published
 multiply-adds (41/146/299/591M) are of. Parameter names follow torchvision's, whose x0.5 weights fit.
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from drconv.checks import pick, positive
 from drconv.layers import DRConv2d, GuideConv2d
+from drconv.models.forms import register_dyconv
+from drconv.models.network import Network
 from drconv.models.registry import register_model
+from drconv.models.units import conv_unit
 
 __all__ = ["ShuffleNetV2"]
 
@@ -44,7 +47,7 @@ def _plain_pointwise(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class _Block(nn.Module):
-    """Two branches, joined and shuffled. With stride 1 the left branch is half of the input, untouched.
+    """Two branches, joined. With stride 1 the left one is half of the input's channels, untouched.
 
     Args:
         in_channels: of the input.
@@ -53,6 +56,8 @@ class _Block(nn.Module):
         first: makes the first 1x1 convolution of the right branch.
         last: makes its last one.
         guide: makes the guide that both share, from the right branch's input; None shares nothing.
+        shuffle_first: whether the channels are parted into even and odd ones before the branches (with stride 1), as in
+            the released DRConv code, and not into halves with the output's channels interleaved.
     """
 
     def __init__(
@@ -63,9 +68,11 @@ class _Block(nn.Module):
         first: Pointwise,
         last: Pointwise,
         guide: Callable[[int], GuideConv2d] | None,
+        shuffle_first: bool,
     ) -> None:
         super().__init__()
         self.stride = stride
+        self.shuffle_first = shuffle_first
         left = in_channels if stride == 2 else out_channels // 2
         middle = out_channels // 2
         self.branch1 = nn.Sequential()
@@ -90,8 +97,16 @@ class _Block(nn.Module):
         self.guide = None if guide is None else guide(left)
 
     def forward(self, input: Tensor) -> Tensor:
-        left, right = input.chunk(2, 1) if self.stride == 1 else (input, input)
-        return _channel_shuffle(torch.cat((self.branch1(left), self._right(right)), 1))
+        left, right = self._parts(input)
+        joined = torch.cat((self.branch1(left), self._right(right)), 1)
+        return joined if self.shuffle_first else _channel_shuffle(joined)
+
+    def _parts(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what enters the left and the right branch."""
+        if self.stride == 2:
+            return input, input
+        left, right = (input[:, 0::2], input[:, 1::2]) if self.shuffle_first else input.chunk(2, 1)
+        return left, right
 
     def _right(self, x: Tensor) -> Tensor:
         guided_feature = None if self.guide is None else self.guide(x)
@@ -100,7 +115,7 @@ class _Block(nn.Module):
         return x
 
 
-class ShuffleNetV2(nn.Module):
+class ShuffleNetV2(Network):
     """ShuffleNetV2 classifier, `[B, in_channels, H, W]` to logits `[B, num_classes]`.
 
     Args:
@@ -113,6 +128,10 @@ class ShuffleNetV2(nn.Module):
         share_guide: whether one guide per block, on the right branch's input, serves its `DRConv2d` layers.
         guide_bias: whether guides have a bias.
         ends_bias: whether the stem and the last convolution have a bias, as in the released DRConv code.
+        shuffle_first: whether blocks of stride 1 part their channels into even and odd ones at their start, as in the
+            released DRConv code, and none shuffles at its end, as in torchvision.
+        features_only: no head; `forward` gives the last maps at strides 2, 4, 8, 16 and 32, those before the last 1x1
+            convolution.
     """
 
     def __init__(
@@ -127,8 +146,11 @@ class ShuffleNetV2(nn.Module):
         share_guide: bool = False,
         guide_bias: bool = True,
         ends_bias: bool = False,
+        shuffle_first: bool = False,
+        features_only: bool = False,
     ) -> None:
-        super().__init__()
+        stem, second, third, fourth, last_channels = channels
+        super().__init__((stem, stem, second, third, fourth), features_only)
         pick("placement", placement, ("none", "first", "last", "both"))
         positive("num_classes", num_classes)
         positive("in_channels", in_channels)
@@ -153,35 +175,36 @@ class ShuffleNetV2(nn.Module):
         guide = shared_guide if share_guide and placement != "none" else None
 
         def stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequential:
-            blocks = [_Block(in_channels, out_channels, 2, first, last, guide)]
-            blocks += [_Block(out_channels, out_channels, 1, first, last, guide) for _ in range(repeats - 1)]
-            return nn.Sequential(*blocks)
+            block = partial(_Block, first=first, last=last, guide=guide, shuffle_first=shuffle_first)
+            others = (block(out_channels, out_channels, 1) for _ in range(repeats - 1))
+            return nn.Sequential(block(in_channels, out_channels, 2), *others)
 
-        stem, second, third, fourth, final = channels
-        self.conv1 = _conv_bn_relu(in_channels, stem, 3, 2, ends_bias)
+        unit = partial(conv_unit, bias=ends_bias, activation=partial(nn.ReLU, inplace=True))
+        self.conv1 = unit(in_channels, stem, 3, 2)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.stage2 = stage(stem, second, 4)
         self.stage3 = stage(second, third, 8)
         self.stage4 = stage(third, fourth, 4)
-        self.conv5 = _conv_bn_relu(fourth, final, 1, 1, ends_bias)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(final, num_classes)
+        if not features_only:
+            self.conv5 = unit(fourth, last_channels)
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.fc = nn.Linear(last_channels, num_classes)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Classify a batch of images."""
-        x = self.maxpool(self.conv1(input))
-        x = self.stage4(self.stage3(self.stage2(x)))
-        x = self.pool(self.conv5(x)).flatten(1)
-        logits: Tensor = self.fc(x)
+    def stages(self) -> list[list[nn.Module]]:
+        """Return the stem, the pooling, and the three stages of blocks."""
+        return [[self.conv1], [self.maxpool], [self.stage2], [self.stage3], [self.stage4]]
+
+    def forward_head(self, last_map: Tensor) -> Tensor:
+        """Return the logits, `[B, num_classes]`."""
+        logits: Tensor = self.fc(self.pool(self.conv5(last_map)).flatten(1))
         return logits
 
 
-def _conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+def _plain(
+    channels: Sequence[int], *, num_classes: int = 1000, in_channels: int = 3, features_only: bool = False
+) -> ShuffleNetV2:
+    """Build the network that DyConv is put into."""
+    return ShuffleNetV2(channels, num_classes=num_classes, in_channels=in_channels, features_only=features_only)
 
 
 _FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -198,13 +221,21 @@ _FORMS: dict[str, tuple[str, dict[str, Any]]] = {
             "share_guide": True,
             "guide_bias": False,
             "ends_bias": True,
+            "shuffle_first": True,
         },
     ),
 }
 for _width, _channels in _CHANNELS.items():
+    _title = f"ShuffleNetV2 {_width.replace('_', '.')}"
     for _name, (_summary, _keywords) in _FORMS.items():
         register_model(
             partial(ShuffleNetV2, _channels, **_keywords),
             name=_name.format(_width),
-            summary=f"ShuffleNetV2 {_width.replace('_', '.')}, {_summary}",
+            summary=f"{_title}, {_summary}",
         )
+    register_dyconv(
+        partial(_plain, _channels),
+        f"shufflenet_v2_{_width}",
+        f"{_title}, DyConv in all convolutions but the first",
+        blocks="stage*",
+    )

@@ -7,7 +7,7 @@ from torch import nn
 from drconv.analysis import count_flops
 from drconv.errors import ArgumentError, UnknownNameError
 from drconv.layers import BasisFilterGenerator, DRConv2d, GuideConv2d, plain_twin
-from drconv.models import create_model, list_models
+from drconv.models import create_model
 
 SMALL = "drconv_shufflenet_v2_x0_5"
 
@@ -17,15 +17,16 @@ SMALL = "drconv_shufflenet_v2_x0_5"
     [
         # facts: ShuffleNetV2 with the Megvii block, published as 41/146/299/591M and 1.4/2.3/3.5/7.4M
         ("shufflenet_v2_x0_5", 40_476_448, 1_366_792),
-        ("shufflenet_v2_x1_0", 145_814_296, None),
+        ("shufflenet_v2_x1_0", 145_814_296, 2_279_760),
+        ("shufflenet_v2_x1_5", 298_970_656, 3_507_720),
+        ("shufflenet_v2_x2_0", 590_783_000, 7_403_600),
         ("drconv_shufflenet_v2_x0_5", 46_363_168, 5_519_752),
         ("drconv_shufflenet_v2_x0_5_released", 50_104_864, 2_293_792),
     ],
 )
-def test_citable_numbers(name: str, madds: int, params: int | None) -> None:
+def test_citable_numbers(name: str, madds: int, params: int) -> None:
     report = count_flops(create_model(name))
-    assert report.madds == madds
-    assert params is None or report.params == params
+    assert (report.madds, report.params) == (madds, params)
 
 
 @pytest.mark.parametrize(("width", "millions"), [("x0_5", 41), ("x1_0", 146), ("x1_5", 299), ("x2_0", 591)])
@@ -35,15 +36,6 @@ def test_plain_widths_match_the_published_table(width: str, millions: int) -> No
     # 40.48 is published as 41.
     assert report.madds / 1e6 == pytest.approx(millions, abs=0.6)
     assert round(report.params / 1e6, 1) == published_params[width]
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_runs_on_a_small_image_with_its_keywords(name: str) -> None:
-    model = create_model(name, num_classes=7, in_channels=2).eval()
-    with torch.no_grad():
-        logits = model(torch.randn(2, 2, 64, 40))
-    assert logits.shape == (2, 7)
-    assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("name", [SMALL, f"{SMALL}_released"])
@@ -74,6 +66,42 @@ def test_released_form() -> None:
     assert model.stage3[1].guide.in_channels == 48
     assert model.conv1[0].bias is not None
     assert model.conv5[0].bias is not None
+
+
+def parted(shuffle_first: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the input of a block of stride 1, what of it enters the right branch, and the output."""
+    block = create_model("shufflenet_v2_x0_5", shuffle_first=shuffle_first).eval().stage3[1]
+    entering = []
+    block.branch2[0].register_forward_pre_hook(lambda layer, inputs: entering.append(inputs[0]))
+    x = torch.randn(1, 96, 4, 4)
+    with torch.no_grad():
+        output = block(x)
+    return x, entering[0], output
+
+
+def test_blocks_of_the_released_form_part_even_and_odd_channels_and_end_without_a_shuffle() -> None:
+    x, right, output = parted(shuffle_first=True)
+    assert torch.equal(output[:, :48], x[:, 0::2])
+    assert torch.equal(right, x[:, 1::2])
+    assert create_model(f"{SMALL}_released").stage3[1].shuffle_first
+    assert not create_model(SMALL).stage3[1].shuffle_first
+
+
+def test_blocks_of_the_other_forms_part_halves_and_interleave_at_the_end() -> None:
+    x, right, output = parted(shuffle_first=False)
+    assert torch.equal(output[:, 0::2], x[:, :48])
+    assert torch.equal(right, x[:, 48:])
+
+
+def test_a_block_that_halves_the_size_does_not_shuffle_in_the_released_form() -> None:
+    first, last = (create_model("shufflenet_v2_x0_5", shuffle_first=flag).eval().stage3[0] for flag in (True, False))
+    first.load_state_dict(last.state_dict())
+    x = torch.randn(1, 48, 4, 4)
+    with torch.no_grad():
+        joined = first(x)
+        shuffled = last(x)
+    assert torch.equal(shuffled[:, 0::2], joined[:, :48])
+    assert torch.equal(shuffled[:, 1::2], joined[:, 48:])
 
 
 def test_default_form_has_one_layer_per_block_with_its_own_guide() -> None:
