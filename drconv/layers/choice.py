@@ -137,7 +137,11 @@ def _match(found: Sequence[Candidate], pattern: str, kind: str) -> list[Candidat
             raise unknown_name("term", term, [*TERMS, "1x1", "3x3"])
     called = [candidate for candidate in found if candidate.is_called(name)]
     if not called:
-        raise unknown_name(kind, name, dict.fromkeys(path for c in found for path in c.paths if path))
+        paths = list(dict.fromkeys(path for c in found for path in c.paths if path))
+        deeper = [path for path in paths if fnmatchcase(path, f"*.{name}")]
+        if deeper:
+            raise UnknownNameError(f"unknown {kind} {name!r}; did you mean {' or '.join(deeper[:3])}?")
+        raise unknown_name(kind, name, paths)
     matched = [c for c in called if all(term == c.kernel or term in c.terms for term in terms)]
     if not matched:
         kinds = Counter(",".join((c.kernel, *c.terms)) for c in called).most_common(6)

@@ -25,7 +25,8 @@ def spread(filter: Tensor, count: int) -> Tensor:
         return filter[None].clone()
     # Sums in float64 where the device has it, so that the mean is that of the filter to its own rounding.
     wide = torch.float32 if filter.device.type == "mps" else torch.float64
-    noise = torch.randn(count, *filter.shape, dtype=wide, device=filter.device)
+    drawn = torch.promote_types(filter.dtype, torch.float32)
+    noise = torch.randn(count, *filter.shape, dtype=drawn, device=filter.device).to(wide)
     noise = (noise - noise.mean(0)) * sqrt(count / (count - 1))
     size = filter.to(wide).nan_to_num(0, 0, 0).square().mean().sqrt()
     noise = noise * torch.where(size > 0, size, sqrt(2 / filter.shape[1]))

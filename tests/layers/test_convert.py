@@ -123,6 +123,7 @@ def test_where(where: Any, names: list[str]) -> None:
     ("where", "error", "message"),
     [
         ("layr1", UnknownNameError, "unknown convolution 'layr1'; did you mean layer1"),
+        ("reduce", UnknownNameError, r"unknown convolution 'reduce'; did you mean layer1\.3\.reduce\?"),
         (
             "layer1@5x5",
             UnknownNameError,
