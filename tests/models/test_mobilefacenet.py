@@ -36,6 +36,17 @@ def test_names_are_those_of_the_public_weights() -> None:
     assert names == expected
 
 
+def test_blocks_that_keep_the_size_add_their_input() -> None:
+    model = create_model("mobilefacenet").eval()
+    for block in [*model.conv_3.model, *model.conv_4.model, *model.conv_5.model]:
+        nn.init.zeros_(block.project.bn.weight)
+        x = torch.randn(1, block.project.conv.out_channels, 4, 4)
+        assert torch.equal(block(x), x)
+    for block in (model.conv_23, model.conv_34, model.conv_45):
+        nn.init.zeros_(block.project.bn.weight)
+        assert not block(torch.randn(1, block.conv.conv.in_channels, 4, 4)).any()
+
+
 def test_the_embedding() -> None:
     model = create_model("mobilefacenet", embedding_size=512)
     assert model.linear.weight.shape == (512, 512)

@@ -76,10 +76,12 @@ def test_feature_maps_are_what_the_head_sits_on(name: str) -> None:
     assert of_trunk.keys() <= weights.keys()
     assert {key for key in weights if key.startswith(tuple({h.rpartition(".")[0] + "." for h in head}))} == head
     trunk.load_state_dict({key: weights[key] for key in of_trunk})
-    with torch.no_grad():
-        maps = trunk(x)
-        assert torch.equal(whole.forward_head(maps[-1]), whole(x))
+    maps = trunk(x)
     assert isinstance(maps, list)
+    sum(m.sum() for m in maps).backward()
+    assert not [n for n, p in trunk.named_parameters() if p.grad is None]
+    with torch.no_grad():
+        assert torch.equal(whole.forward_head(maps[-1]), whole(x))
     expected = (2, 4, 8, 16) if "mobilefacenet" in name else (2, 4, 8, 16, 32)
     assert trunk.feature_strides == whole.feature_strides == expected
     assert trunk.feature_channels == whole.feature_channels == tuple(m.shape[1] for m in maps)
