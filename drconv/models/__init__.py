@@ -3,7 +3,7 @@
 from drconv.models import mobilefacenet, mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet, shufflenet_v2
 from drconv.models.calibrate import calibrate_batch_norm, has_fresh_batch_norm
 from drconv.models.checkpoint import load_checkpoint
-from drconv.models.load import load_model
+from drconv.models.load import has_random_weights, input_size_of, load_model
 from drconv.models.network import Network
 from drconv.models.registry import (
     DEFAULT_MODEL,
@@ -24,6 +24,8 @@ __all__ = [
     "default_input_size",
     "describe_models",
     "has_fresh_batch_norm",
+    "has_random_weights",
+    "input_size_of",
     "list_models",
     "load_checkpoint",
     "load_model",

@@ -1,4 +1,7 @@
-"""From what a user writes to a model: a registered name, `package.module:factory` or `path/file.py:factory`."""
+"""From what a user writes to a model.
+
+A registered name, `timm:NAME`, `torchvision:NAME`, `package.module:factory` or `path/file.py:factory`.
+"""
 
 import importlib
 import importlib.util
@@ -11,10 +14,11 @@ from typing import TypeVar
 from torch import nn
 
 from drconv.errors import ModelError
-from drconv.models.registry import MODELS, create_model
+from drconv.models.collection import COLLECTIONS, timm_input_size
+from drconv.models.registry import MODELS, InputSize, create_model, default_input_size
 from drconv.registry import unknown_name
 
-__all__ = ["load_model"]
+__all__ = ["has_random_weights", "input_size_of", "load_model"]
 
 T = TypeVar("T")
 
@@ -23,17 +27,21 @@ def load_model(spec: str) -> nn.Module:
     """Build the model that a specification names.
 
     Args:
-        spec: a name from `list_models()`, or `where:factory`, where being an importable module or a Python file, and
-            factory a function or class without required arguments that gives an `nn.Module` (or such a module itself).
-            Modules are also looked for in the current directory. The code of that file or module is run.
+        spec: a name from `list_models()`; or `timm:NAME` or `torchvision:NAME`, if these are installed; or
+            `where:factory`, where being an importable module or a Python file, and factory a function or class without
+            required arguments that gives an `nn.Module` (or such a module itself). Modules are also looked for in the
+            current directory. The code of that file or module is run.
 
     Returns:
-        The model, as the factory made it.
+        The model: with random weights if it has a name, else as the factory made it. Nothing is downloaded.
 
     Raises:
         UnknownNameError: no model or factory has that name.
-        ModelError: the file or module cannot be found or run, or the factory gives no `nn.Module`.
+        ModelError: the file, module or collection cannot be found or run, or the factory gives no `nn.Module`.
     """
+    collection, colon, name = spec.partition(":")
+    if colon and collection in COLLECTIONS:
+        return _run(spec, COLLECTIONS[collection].builder(name))
     where, colon, factory = spec.rpartition(":")
     if not colon:
         if spec.endswith(".py") or "/" in spec:
@@ -54,6 +62,26 @@ def load_model(spec: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ModelError(f"{spec} gave a {type(made).__name__}; expected an nn.Module")
     return made
+
+
+def has_random_weights(spec: str) -> bool:
+    """Return whether `load_model` gives a model with freshly drawn weights: one with a name, not from a factory."""
+    return spec in MODELS or (":" in spec and spec.partition(":")[0] in COLLECTIONS)
+
+
+def input_size_of(spec: str, model: nn.Module) -> InputSize:
+    """Return the size of the images that a model was made for, (C, H, W).
+
+    Args:
+        spec: what `load_model` was given.
+        model: what it gave. A model of timm carries its size, whoever made it.
+
+    Returns:
+        The registered size, timm's, or else (3, 224, 224).
+    """
+    if spec in MODELS:
+        return default_input_size(spec)
+    return timm_input_size(model) or (3, 224, 224)
 
 
 def _load_module(where: str) -> ModuleType:

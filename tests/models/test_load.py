@@ -6,7 +6,8 @@ import pytest
 from torch import nn
 
 from drconv.errors import ModelError, UnknownNameError
-from drconv.models import load_model
+from drconv.models import input_size_of, load_model
+from tests.zoo import need
 
 SOURCE = """
 from dataclasses import dataclass
@@ -89,6 +90,64 @@ def test_near_factory_names_are_offered(source: Path) -> None:
 def test_bad_specifications(spec: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         load_model(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [
+        ("timm:resnet18", (3, 224, 224)),
+        ("timm:resnet18.fb_swsl_ig1b_ft_in1k", (3, 224, 224)),
+        ("timm:efficientnet_b1", (3, 240, 240)),
+        ("torchvision:squeezenet1_1", (3, 224, 224)),
+        ("torchvision:lraspp_mobilenet_v3_large", (3, 224, 224)),
+        ("mobilefacenet", (3, 112, 112)),
+        ("torch.nn:ReLU", (3, 224, 224)),
+    ],
+)
+def test_collections_and_sizes(spec: str, size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    if spec.startswith(("timm", "torchvision")):
+        need(spec.partition(":")[0])
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("nothing is downloaded"))
+    assert input_size_of(spec, load_model(spec)) == size
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("timm:resnet81", UnknownNameError, "unknown timm model 'resnet81'; did you mean resnet"),
+        ("timm:hf-hub:timm/resnet18.a1_in1k", UnknownNameError, "unknown timm model 'hf-hub:timm/resnet18.a1_in1k'"),
+        ("timm:", UnknownNameError, "unknown timm model ''; known: aimv2"),
+        ("timm:resnet18.no_such_tag", ModelError, "failed: RuntimeError: Invalid pretrained tag"),
+        ("torchvision:resnet81", UnknownNameError, "unknown torchvision model 'resnet81'; did you mean resnet"),
+    ],
+)
+def test_names_that_a_collection_does_not_have(spec: str, error: type[Exception], message: str) -> None:
+    need(spec.partition(":")[0])
+    with pytest.raises(error, match=message):
+        load_model(spec)
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (ModuleNotFoundError("No module named 'timm'", name="timm"), "^timm is not installed; pip install timm$"),
+        (
+            ModuleNotFoundError("No module named 'yaml'", name="yaml"),
+            r"^timm cannot be imported \(No module named 'yaml'\); install what it needs, in releases made for ",
+        ),
+        (RuntimeError("operator torchvision::nms does not exist"), r"cannot be imported \(operator torchvision::nms"),
+    ],
+    ids=["missing", "dependency", "another torch"],
+)
+def test_a_collection_that_cannot_be_imported(
+    failure: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise failure
+
+    monkeypatch.setattr("drconv.models.collection.importlib.import_module", fail)
+    with pytest.raises(ModelError, match=message):
+        load_model("timm:resnet18")
 
 
 def test_a_file_with_a_syntax_error(tmp_path: Path) -> None:
