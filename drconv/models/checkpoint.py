@@ -3,6 +3,7 @@
 import pickle
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +13,126 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from drconv.errors import CheckpointError
+from drconv.models.foreign import LAYOUTS, recognise
+from drconv.report import Column, Table
 
-__all__ = ["load_checkpoint", "read_state_dict"]
+__all__ = ["CheckpointReport", "LoadedTensor", "fits_by_name", "load_checkpoint", "load_state", "read_state_dict"]
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts keep the state dict."""
 
+_OWN = "own"
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
+
+@dataclass(frozen=True)
+class LoadedTensor:
+    """One tensor of a checkpoint: its name and shape there, and its name in the model."""
+
+    theirs: str
+    ours: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """What was loaded from where to where.
+
+    Attributes:
+        path: of the file.
+        layout: a name from `drconv.models.foreign.LAYOUTS`, or "own".
+        tensors: all of the file, in its order.
+    """
+
+    path: str
+    layout: str
+    tensors: tuple[LoadedTensor, ...]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether names and shapes had to be translated."""
+        return self.layout != _OWN
+
+    @property
+    def summary(self) -> str:
+        """One line: how many tensors, in which layout."""
+        return f"{self.path}: {len(self.tensors)} tensors in the {self.layout} layout, all matched"
+
+    def to_table(self) -> Table:
+        """Return one row per tensor."""
+        rows = tuple((x.theirs, x.ours, "x".join(map(str, x.shape)) or "number") for x in self.tensors)
+        columns = (Column("in the file"), Column("in the model"), Column("shape in the file"))
+        return Table(f"Tensors of {self.path}, {self.layout} layout", columns, rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tensors as a list."""
+        tensors = [{"theirs": x.theirs, "ours": x.ours, "shape": list(x.shape)} for x in self.tensors]
+        return {"path": self.path, "layout": self.layout, "tensors": tensors}
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> CheckpointReport:
     """Load weights into a model; every name and shape must fit.
+
+    Weights of other people's DRConv are recognised by their names and translated (`drconv.models.foreign`); then, too,
+    every tensor of the file must have its place and every one of the model must be in the file.
 
     Args:
         model: receives the weights, on its own device.
         path: a `.safetensors` file, or a torch file of tensors (a state dict, or one under "state_dict" or "model").
 
+    Returns:
+        Which tensor went where.
+
     Raises:
         CheckpointError: the file cannot be read, holds code, or belongs to another model.
     """
+    return load_state(model, read_state_dict(path), path)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> CheckpointReport:
+    """Load what `read_state_dict` gave, as `load_checkpoint` does; `path` is for messages."""
     own = model.state_dict()
-    state: dict[str, Tensor] = {}
-    for name, tensor in read_state_dict(path).items():
-        fitting_name = name if name in own else _unwrapped(name)
-        if fitting_name in state:
-            raise CheckpointError(
-                f"{path} holds {fitting_name!r} twice, once with a wrapper's prefix; save one of them"
-            )
-        state[fitting_name] = tensor
-    differences = _differences(own, state)
+    layout, names = _our_names(own, state, path)
+    ours = {ours: state[theirs] for theirs, ours in names.items()}
+    of_layout = ""
+    if layout != _OWN:
+        ours = {name: LAYOUTS[layout].reshape(t, own[name].shape) if name in own else t for name, t in ours.items()}
+        of_layout = f", in the {layout} layout ({LAYOUTS[layout].owner}),"
+    differences = _differences(own, ours)
     if differences:
         listed = (
             f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
             for what, names in differences.items()
         )
-        fitting = sum(name in state for name in own) - sum(
+        fitting = sum(name in ours for name in own) - sum(
             len(names) for what, names in differences.items() if what.startswith("of another")
         )
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}: {fitting} of {len(own)} tensors match; {'; '.join(listed)}"
+            f"{path}{of_layout} does not fit {type(model).__name__}: {fitting} of {len(own)} tensors match; "
+            f"{'; '.join(listed)}"
         )
-    model.load_state_dict(state)
+    model.load_state_dict(ours)
+    tensors = (LoadedTensor(theirs, name, tuple(state[theirs].shape)) for theirs, name in names.items())
+    return CheckpointReport(str(path), layout, tuple(tensors))
+
+
+def fits_by_name(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> bool:
+    """Return whether a state dict has exactly the names of a model's tensors, be it in another layout."""
+    own = model.state_dict()
+    return set(_our_names(own, state, path)[1].values()) == set(own)
+
+
+def _our_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, str]]:
+    """Return the layout of a state dict, and each of its names -> the model's."""
+    plain = {name: name if name in own else _unwrapped(name) for name in state}
+    layout = None if set(plain.values()) == set(own) else recognise(set(plain.values()) - set(own))
+    if layout is not None:
+        plain = {theirs: name if name in own else LAYOUTS[layout].rename(name) for theirs, name in plain.items()}
+    seen: set[str] = set()
+    for name in plain.values():
+        if name in seen:
+            raise CheckpointError(f"{path} holds {name!r} twice, once with a wrapper's prefix; save one of them")
+        seen.add(name)
+    return layout or _OWN, plain
 
 
 def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
