@@ -164,3 +164,20 @@ def test_dynamic_layers_start_as_they_do_alone() -> None:
     drconv = create_model("drconv_resnet10", filter_generator="learned").layer1[0].conv1
     filters = drconv.filter_generator.filters
     assert (filters[0] - filters[1]).abs().mean() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["drconv_mobilenet_v2_x0_35", "dyconv_mobilenet_v3_small"])
+@pytest.mark.parametrize("features_only", [False, True])
+def test_networks_compile_whole_and_export_for_any_batch(name: str, features_only: bool) -> None:
+    torch.compiler.reset()
+    model = small(name, features_only=features_only).eval()
+    x = torch.randn(2, 3, 64, 64)
+    calibrate_batch_norm(model, x)
+    with torch.no_grad():
+        expected = model(x)
+        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+        torch.testing.assert_close(compiled, expected, rtol=1e-3, atol=1e-3)
+        exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+        three = torch.cat((x, x[:1]))
+        torch.testing.assert_close(exported(three), model(three), rtol=1e-3, atol=1e-3)
