@@ -48,6 +48,12 @@ class RegionConvProblem:
         """Output positions of one sample, U * V."""
         return self.output_size[0] * self.output_size[1]
 
+    @property
+    def madds(self) -> int:
+        """Multiply-adds of one filter per output position."""
+        per_position = self.out_channels * self.in_channels // self.groups * self.kernel_size[0] * self.kernel_size[1]
+        return self.batch * self.positions * per_position
+
     @classmethod
     def of(
         cls,
@@ -109,7 +115,7 @@ class Backend:
 
     Attributes:
         name: as users write it.
-        module: where its `forward` and `backward` live; imported on first use.
+        module: where its `forward`, `backward` and `madds` live; imported on first use.
         device_types: devices it runs on; None means any that PyTorch has.
         dtypes: dtypes it takes.
         automatic: whether it may be picked when no backend is named.
@@ -139,6 +145,11 @@ class Backend:
         """Return the forward function, importing its module on first use."""
         function: Forward = import_module(self.module).forward
         return function
+
+    def madds(self, problem: RegionConvProblem) -> int:
+        """Return the multiply-adds that the forward function executes, importing its module on first use."""
+        count: int = import_module(self.module).madds(problem)
+        return count
 
     def backward(self) -> Backward:
         """Return the backward function, importing its module on first use."""

@@ -24,7 +24,7 @@ from drconv.kernels.rows import (
     wide_dtype,
 )
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "madds"]
 
 _ALL_FILTERS_SIZE = 3 << 20
 """Elements that the outputs of all filters may take where every filter is applied (12 MB in float32)."""
@@ -115,6 +115,11 @@ def _is_small(problem: RegionConvProblem, direction: Literal["forward", "backwar
 def _is_pointwise(problem: RegionConvProblem) -> bool:
     p = problem
     return p.kernel_size == p.stride == (1, 1) and p.padding == (0, 0) and p.groups == 1 and not p.shared_filters
+
+
+def madds(problem: RegionConvProblem) -> int:
+    """Return what `forward` executes: one filter per position, or all of them where sorting would not pay."""
+    return problem.num_regions * problem.madds if _is_small(problem, "forward") else problem.madds
 
 
 def _forward_pointwise(

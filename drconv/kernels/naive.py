@@ -8,7 +8,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from drconv.kernels.backend import Gradients, RegionConvProblem
 from drconv.kernels.rows import spread
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "madds"]
 
 
 def _sets(problem: RegionConvProblem) -> int:
@@ -41,6 +41,11 @@ def _convolve_all(problem: RegionConvProblem, x: Tensor, bank: Tensor) -> Tensor
 def _one_hot(problem: RegionConvProblem, guided_mask: Tensor) -> Tensor:
     regions = torch.arange(problem.num_regions, device=guided_mask.device).view(-1, 1, 1)
     return (guided_mask[:, None] == regions)[:, :, None]  # [B, M, 1, U, V]
+
+
+def madds(problem: RegionConvProblem) -> int:
+    """Return what `forward` executes: every filter at every position."""
+    return problem.num_regions * problem.madds
 
 
 def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor) -> Tensor:

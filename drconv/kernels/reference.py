@@ -7,12 +7,17 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from drconv.kernels.backend import Gradients, RegionConvProblem
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "madds"]
 
 
 def _exact(problem: RegionConvProblem, tensor: Tensor) -> Tensor:
     # Metal has no float64.
     return tensor.to(torch.float32 if problem.device_type == "mps" else torch.float64)
+
+
+def madds(problem: RegionConvProblem) -> int:
+    """Return what `forward` executes: every filter at every position."""
+    return problem.num_regions * problem.madds
 
 
 def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from drconv.registry import Registry
 from drconv.report import Table
 from drconv_cli.render.to_csv import to_csv
 from drconv_cli.render.to_json import to_json
+from drconv_cli.render.to_latex import to_latex
 from drconv_cli.render.to_markdown import to_markdown
 from drconv_cli.render.to_table import to_table
 
@@ -32,3 +33,4 @@ FORMATS.add("table", Format((".txt",), lambda table, _, width: to_table(table, w
 FORMATS.add("json", Format((".json",), lambda _, envelope, __: to_json(envelope)))
 FORMATS.add("csv", Format((".csv",), lambda table, _, __: to_csv(table)))
 FORMATS.add("markdown", Format((".md", ".markdown"), lambda table, _, __: to_markdown(table)))
+FORMATS.add("latex", Format((".tex",), lambda table, _, __: to_latex(table)))

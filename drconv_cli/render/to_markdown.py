@@ -22,4 +22,10 @@ def to_markdown(table: Table) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(cell: str) -> str:
+    """Return a cell on one line; leading spaces, which are the levels of a tree, are kept."""
+    text = cell.lstrip(" ")
+    return "&nbsp;" * (len(cell) - len(text)) + " ".join(text.split()).replace("|", "\\|")

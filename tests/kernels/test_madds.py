@@ -1,0 +1,31 @@
+"""What a backend says that it executes is what it executes, by PyTorch's own count of its operators."""
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+import drconv.kernels.eager as eager
+from drconv.kernels import BACKENDS, RegionConvProblem
+from drconv.ops import guided_mask
+from tests.kernels.cases import CASES, IDS, Case, make
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("way", [*BACKENDS, "eager-sorted"])
+def test_executed(case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "eager-sorted":
+        monkeypatch.setattr(eager, "_ALL_FILTERS_SIZE", 0)
+    backend = BACKENDS[way.partition("-")[0]]
+    made = make(case)
+    settings = (case.stride, case.padding, case.dilation, case.groups)
+    problem = RegionConvProblem.of(made.input, made.region_filters, case.output_size, *settings)
+    mask = guided_mask(made.guided_feature)
+    with FlopCounterMode(display=False) as counter:
+        backend.forward()(problem, made.input, made.region_filters, mask)
+    counted = counter.get_total_flops() // 2
+    if counted == 0:
+        # The depthwise way multiplies and adds element by element, which that counter does not see: one filter each.
+        assert way == "eager-sorted"
+        assert case.groups == case.channels == case.out_channels
+        counted = problem.madds
+    assert backend.madds(problem) == counted
+    assert problem.madds <= counted <= case.regions * problem.madds
