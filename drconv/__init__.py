@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from drconv.version import __version__
 
 if TYPE_CHECKING:
-    from drconv.analysis import count_flops, profile_model, record_regions, region_statistics
+    from drconv.analysis import count_flops, profile_model, record_regions, region_statistics, register_counter
     from drconv.errors import ArgumentError, BackendError, DrconvError, UnknownNameError
     from drconv.layers import (
         DRConv2d,
@@ -41,6 +41,7 @@ _HOMES = {
     "record_regions": "drconv.analysis",
     "region_conv2d": "drconv.ops",
     "region_statistics": "drconv.analysis",
+    "register_counter": "drconv.analysis",
     "register_model": "drconv.models",
     "set_backend": "drconv.layers",
     "set_temperature": "drconv.layers",
@@ -65,6 +66,7 @@ __all__ = [
     "record_regions",
     "region_conv2d",
     "region_statistics",
+    "register_counter",
     "register_model",
     "set_backend",
     "set_temperature",

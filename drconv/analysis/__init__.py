@@ -2,7 +2,19 @@
 
 from drconv.analysis.environment import environment, find_device
 from drconv.analysis.environment_report import EnvironmentReport, describe_environment
-from drconv.analysis.flops import FlopReport, count_flops
+from drconv.analysis.flops import (
+    CrossCheck,
+    FlopReport,
+    FlopTree,
+    MemoryEstimate,
+    SweepReport,
+    count_flops,
+    count_released,
+    cross_check,
+    estimate_memory,
+    register_counter,
+    sweep_flops,
+)
 from drconv.analysis.profile import profile_model
 from drconv.analysis.profile_report import ProfileReport
 from drconv.analysis.record import LayerRegions, RegionRecording, record_regions
@@ -16,22 +28,31 @@ from drconv.analysis.statistics import (
 )
 
 __all__ = [
+    "CrossCheck",
     "EnvironmentReport",
     "FlopReport",
+    "FlopTree",
     "ImageStatistics",
     "LayerRegions",
     "LayerStatistics",
+    "MemoryEstimate",
     "ProfileReport",
     "RegionRecording",
     "RegionReport",
     "RegionStatistics",
+    "SweepReport",
     "count_flops",
+    "count_released",
+    "cross_check",
     "describe_environment",
     "environment",
+    "estimate_memory",
     "eval_mode",
     "find_device",
     "model_errors",
     "profile_model",
     "record_regions",
     "region_statistics",
+    "register_counter",
+    "sweep_flops",
 ]

@@ -24,7 +24,7 @@ def test_executed(case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None
     counted = counter.get_total_flops() // 2
     if counted == 0:
         # The depthwise way multiplies and adds element by element, which that counter does not see: one filter each.
-        assert way == "eager-sorted"
+        assert way.startswith("eager")
         assert case.groups == case.channels == case.out_channels
         counted = problem.madds
     assert backend.madds(problem) == counted

@@ -68,7 +68,7 @@ def estimate_memory(model: nn.Module, input_size: Sequence[int] = (3, 224, 224),
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     on_meta = {name: torch.empty_like(t, device="meta").requires_grad_(t.requires_grad) for name, t in tensors.items()}
     parameters = sum(t.numel() * t.element_size() for t in on_meta.values())
-    image = counting_input(model, input_size, batch_size).to("meta")
+    image = counting_input(model, input_size, batch_size, "meta")
     held = parameters + image.numel() * image.element_size()
     with eval_mode(model), model_errors(model, image.shape):
         with torch.no_grad(), _Alive() as inference:

@@ -67,8 +67,8 @@ class Observation:
     backward: Counter[str] = field(default_factory=Counter)
 
 
-def counting_input(model: nn.Module, input_size: Sequence[int], batch_size: int) -> Tensor:
-    """Return zeros `[B, *input_size]`, dtype and device of the model's parameters.
+def counting_input(model: nn.Module, input_size: Sequence[int], batch_size: int, device: str | None = None) -> Tensor:
+    """Return zeros `[B, *input_size]`, dtype and, unless told, device of the model's parameters.
 
     Raises:
         ArgumentError: a size is not positive.
@@ -77,7 +77,7 @@ def counting_input(model: nn.Module, input_size: Sequence[int], batch_size: int)
         raise ArgumentError(f"sizes must be at least 1, got {input_size=}, {batch_size=}")
     like = next(model.parameters(), torch.empty(0))
     dtype = like.dtype if like.is_floating_point() else torch.float32
-    return torch.zeros((batch_size, *input_size), dtype=dtype, device=like.device)
+    return torch.zeros((batch_size, *input_size), dtype=dtype, device=device or like.device)
 
 
 def observe(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *, backward: bool = False) -> Observation:

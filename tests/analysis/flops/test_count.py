@@ -183,8 +183,6 @@ def test_a_tree_adds_up_at_every_level() -> None:
     assert FlopTree(report, 0).to_table().rows == top.rows[:1]
 
 
-
-
 def test_what_never_ran_is_named() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

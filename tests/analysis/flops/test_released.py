@@ -16,9 +16,7 @@ def test_the_figures_that_follow_from_the_released_code() -> None:
 
 
 def test_one_guide_per_layer_gives_46_million() -> None:
-    model = create_model(
-        "drconv_shufflenet_v2_x0_5_released", share_guide=False, guide_bias=True, ends_bias=False
-    )
+    model = create_model("drconv_shufflenet_v2_x0_5_released", share_guide=False, guide_bias=True, ends_bias=False)
     assert round(count_released(model).madds / 1e6, 2) == 46.37
 
 

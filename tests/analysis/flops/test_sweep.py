@@ -15,9 +15,7 @@ def test_every_point_is_a_count() -> None:
     axes = {"num_regions": (1, 3), "size": (6, (5, 7))}
     report = sweep_flops(build, axes, progress=lambda *step: seen.append(step))
     assert [x.settings for x in report.points] == [(1, 6), (1, (5, 7)), (3, 6), (3, (5, 7))]
-    for point, (regions, size) in zip(
-        report.points, [(1, (6, 6)), (1, (5, 7)), (3, (6, 6)), (3, (5, 7))], strict=True
-    ):
+    for point, (regions, size) in zip(report.points, [(1, (6, 6)), (1, (5, 7)), (3, (6, 6)), (3, (5, 7))], strict=True):
         alone = count_flops(build(regions), (3, *size))
         assert (point.madds, point.executed, point.generated, point.params) == (
             alone.madds,
