@@ -15,6 +15,7 @@ from drconv_cli.commands.env import env
 from drconv_cli.commands.flops import flops
 from drconv_cli.commands.models import models
 from drconv_cli.commands.profile import profile
+from drconv_cli.commands.schema import schema
 from drconv_cli.commands.visualize import visualize
 from drconv_cli.output import notice, stdout_for_data
 
@@ -54,7 +55,7 @@ def _with_stdout_for_data(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (flops, profile, visualize, models, env):
+for _command in (flops, profile, visualize, models, env, schema):
     app.command()(_with_stdout_for_data(_command))
 
 

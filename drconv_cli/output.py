@@ -25,6 +25,7 @@ __all__ = [
     "Destination",
     "check_free",
     "emit",
+    "emit_text",
     "envelope",
     "notice",
     "progress",
@@ -103,7 +104,16 @@ def emit(report: Report, data: dict[str, Any], destination: Destination) -> None
     stream = _stdout.get(sys.stdout)
     terminal = destination.path is None and stream is not None and stream.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
-    text = FORMATS[destination.format].render(report.to_table(), data, width)
+    emit_text(FORMATS[destination.format].render(report.to_table(), data, width), destination)
+
+
+def emit_text(text: str, destination: Destination) -> None:
+    """Print a text as it is, or write it to its file.
+
+    Raises:
+        FileError: stdout is closed or full, or the file cannot be written.
+    """
+    stream = _stdout.get(sys.stdout)
     if destination.path is not None:
         write_file(destination.path, text.encode(errors="replace"), destination.force)
         notice(f"wrote {destination.path}")

@@ -12,7 +12,17 @@ import pytest
 
 from drconv.analysis import ImageStatistics, LayerStatistics, ProfileReport, RegionReport, RegionStatistics
 from drconv.analysis.environment_report import EnvironmentReport
-from drconv.analysis.flops import FlopReport, LayerFlops, StageFlops
+from drconv.analysis.flops import (
+    CrossCheck,
+    FlopReport,
+    FlopTree,
+    LayerFlops,
+    MemoryEstimate,
+    StageFlops,
+    SweepReport,
+)
+from drconv.analysis.flops.cross_check import LayerCheck
+from drconv.analysis.flops.sweep import SweepPoint
 from drconv.analysis.profile_report import CandidateProfile, TargetProfile
 from drconv.analysis.timing import Timing
 from drconv.models.registry import ModelList
@@ -24,10 +34,24 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 ENVIRONMENT = {"cpu": "Some CPU", "device": "cpu", "threads": 2, "torch": "2.13.0"}
 
 STAGES = (
-    StageFlops("pool", 0, 18_816, 0),
-    StageFlops("generator", 38_400, 0, 6_208),
-    StageFlops("guide", 602_112, 0, 200),
-    StageFlops("convolution", 1_806_336, 0, 0),
+    StageFlops("pool", 0, 0, 0, {"pool": 18_816}),
+    StageFlops("generator", 38_400, 38_400, 6_208, {"bias": 64}),
+    StageFlops("guide", 602_112, 602_112, 200),
+    StageFlops("convolution", 1_806_336, 14_450_688, 0),
+)
+FLOPS = FlopReport(
+    (3, 224, 224),
+    (
+        LayerFlops("stem|odd", "Conv2d", 42, 42, 42, backward=84),
+        LayerFlops("a.b", "DRConv2d", 2_446_848, 15_091_200, 6_408, {"pool": 18_816, "bias": 64}, 4_608, 9, STAGES),
+    ),
+    {"": "Net", "stem|odd": "Conv2d", "a": "Sequential", "a.b": "DRConv2d", "a.c": "ReLU"},
+    6_450,
+    include=("bias",),
+    uncounted={"cumsum": (2, 480)},
+    uncalled=("unused",),
+    warnings=("making the filters costs more than using them in one layer: a.b (7x7 map, 1.3 x)",),
+    memory=MemoryEstimate(32, 25_800, 10**6, 147_456, 2 * 10**6, 3 * 10**6),
 )
 CONV = CandidateProfile("conv2d", None, None, Timing((1e-3, 2e-3, 3e-3)), 1.0, 0.25)
 EAGER = CandidateProfile("eager", 1.2345e-7, None, Timing((2e-3, 4e-3, 5e-3)), 2.0, 0.5)
@@ -38,14 +62,20 @@ LAYER = LayerStatistics(
 )  # fmt: skip
 
 REPORTS: dict[str, Report] = {
-    "flops": FlopReport(
-        2_446_890,
-        21_520,
-        6_450,
+    "flops": FLOPS,
+    "flops-tree": FlopTree(FLOPS),
+    "flops-cross-check": CrossCheck(
         (3, 224, 224),
-        (LayerFlops("stem|odd", "Conv2d", 42, 0, 42), LayerFlops("a.b", "DRConv2d", 2_446_848, 18_816, 6_408, STAGES)),
-        {"max_pool2d": 1, "sigmoid": 16},
-        ("unused",),
+        (
+            LayerCheck("stem", "Conv2d", 42, 42, 42),
+            LayerCheck("a.b", "DRConv2d", 99, 98, 99),
+            LayerCheck("c", "Odd", None, 7, 7),
+            LayerCheck("d", "CondConv", 10, 20, 20, registered=True),
+        ),
+    ),
+    "flops-sweep": SweepReport(
+        ("num_regions", "size"),
+        (SweepPoint((1, 112), 1000, 1000, 0, 50), SweepPoint((8, (112, 224)), 2000, 9000, 4608, 700)),
     ),
     "profile": ProfileReport(
         (
@@ -81,7 +111,7 @@ REPORTS: dict[str, Report] = {
 @pytest.mark.parametrize("command", REPORTS)
 def test_golden(command: str, format: str) -> None:
     report = REPORTS[command]
-    data = envelope(command, {"model": "net"}, ENVIRONMENT, report, ["a warning"]) | {"version": "0"}
+    data = envelope(command.partition("-")[0], {"model": "net"}, ENVIRONMENT, report, ["a warning"]) | {"version": "0"}
     text = FORMATS[format].render(report.to_table(), data, None)
     path = GOLDEN / f"{command}{FORMATS[format].suffixes[0]}"
     if os.environ.get("DRCONV_REWRITE_GOLDEN"):

@@ -77,9 +77,7 @@ class CrossCheck:
         without = [x.name or "(the model itself)" for x in self.layers if x.closed_form is None]
         notes = ["MAdds per image; FlopCounterMode's FLOPs are halved."]
         if without:
-            notes.append(
-                f"No closed form for {len(without)} layers, where two counts are compared: {', '.join(without)}."
-            )
+            notes.append(f"No closed form, so that two counts are compared: {', '.join(without)}.")
         return Table(
             f"Three counts for one {'x'.join(map(str, self.input_size))} image", columns, tuple(rows), tuple(notes)
         )

@@ -56,7 +56,7 @@ class SweepReport:
         columns += [Column("generated", "count"), Column("params", "count")]
         rows: list[tuple[Cell, ...]] = [
             (
-                *map(str, x.settings),
+                *map(_words, x.settings),
                 x.madds,
                 x.executed,
                 x.executed / x.madds if x.madds else None,
@@ -85,6 +85,11 @@ class SweepReport:
                 for x in self.points
             ],
         }
+
+
+def _words(setting: Any) -> str:
+    """Return a setting as its user writes it; a size of two sides as HxW."""
+    return "x".join(map(str, setting)) if isinstance(setting, tuple) else str(setting)
 
 
 def sweep_flops(

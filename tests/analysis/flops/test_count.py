@@ -102,7 +102,7 @@ def test_a_generator_that_outweighs_its_convolution_is_a_warning() -> None:
     layer = nn.Sequential(DRConv2d(256, 256, 1))  # m * m / P = 64 / 49 of the convolution, for the second product alone
     making, using = 64 * (256 + 256 * 256), 49 * 256 * 256
     (warning,) = count_flops(layer, (256, 7, 7)).warnings
-    assert warning == f"making the filters costs more than using them in 1 layers: 0 (7x7 map, {making / using:.1f} x)"
+    assert warning == f"making the filters costs more than using them in one layer: 0 (7x7 map, {making / using:.1f} x)"
     assert count_flops(layer, (256, 28, 28)).warnings == ()
 
 

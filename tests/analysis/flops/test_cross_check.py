@@ -82,4 +82,4 @@ def test_functional_work_is_compared_without_a_closed_form() -> None:
 
     check = cross_check(nn.Sequential(Functional()), (3, 4, 4))
     assert [(x.name, x.closed_form, x.fvcore, x.agrees) for x in check.layers] == [("0", None, 96, True)]
-    assert "No closed form for 1 layers, where two counts are compared: 0." in check.to_table().notes
+    assert "No closed form, so that two counts are compared: 0." in check.to_table().notes

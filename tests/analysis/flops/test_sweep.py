@@ -25,7 +25,7 @@ def test_every_point_is_a_count() -> None:
         )
     assert seen[1] == ("num_regions=1, size=(5, 7)", 1, 4)
     assert report.to_dict()["points"][3]["settings"] == {"num_regions": 3, "size": (5, 7)}
-    assert [row[:2] for row in report.to_table().rows][0] == ("1", "6")
+    assert [row[:2] for row in report.to_table().rows] == [("1", "6"), ("1", "5x7"), ("3", "6"), ("3", "5x7")]
 
 
 def test_without_size_the_given_one_is_used() -> None:
