@@ -224,5 +224,5 @@ def _warnings(layers: Sequence[LayerFlops], seen: Observation) -> Iterator[str]:
             found.append(f"{layer.name} ({output[-2]}x{output[-1]} map, {making / max(1, using):.1f} x)")
     if found:
         listed = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-        layers = "one layer" if len(found) == 1 else f"{len(found)} layers"
-        yield f"making the filters costs more than using them in {layers}: {listed}"
+        many = "one layer" if len(found) == 1 else f"{len(found)} layers"
+        yield f"making the filters costs more than using them in {many}: {listed}"
