@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from drconv.registry import unknown_name
+from drconv_cli.conversion import parse_conversion
 from drconv_cli.render import FORMATS
 
 __all__ = [
     "BackendOpt",
     "CheckpointOpt",
+    "ConvertOpt",
     "DeviceOpt",
     "ForceOpt",
     "FormatOpt",
@@ -21,6 +23,7 @@ __all__ = [
     "OutputOpt",
     "SeedOpt",
     "SizeOpt",
+    "asked_size",
     "input_size",
 ]
 
@@ -31,15 +34,34 @@ def _known_format(value: str | None) -> str | None:
     return value
 
 
-MODEL_HELP = "A name from `drconv models`, package.module:factory, or path/file.py:factory (whose code is run)."
+def _checked_conversions(value: list[str] | None) -> list[str] | None:
+    for text in value or ():
+        parse_conversion(text)
+    return value
+
+
+MODEL_HELP = (
+    "A name from `drconv models`, timm:NAME, torchvision:NAME, package.module:factory, or path/file.py:factory "
+    "(whose code is run)."
+)
 
 ModelArg = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 CheckpointOpt = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="Weights: safetensors, or a torch file of tensors only.", show_default=False),
 ]
+ConvertOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--convert",
+        metavar="[PATTERN=]LAYER[:KEY=VALUE,...]",
+        help="Replace convolutions, as in 'stage4@3x3=drconv2d:num_regions=4'; repeatable.",
+        callback=_checked_conversions,
+        show_default=False,
+    ),
+]
 SizeOpt = Annotated[
-    str | None, typer.Option("--size", metavar="H[xW]", help="Image size, in pixels.", show_default="224")
+    str | None, typer.Option("--size", metavar="H[xW]", help="Image size, in pixels.", show_default="the model's")
 ]
 InputOpt = Annotated[
     str | None, typer.Option("--input", metavar="CxHxW", help="Input of a network that does not take 3 channels.")
@@ -75,7 +97,12 @@ ForceOpt = Annotated[bool, typer.Option("--force", help="Replace files that exis
 
 
 def input_size(size: str | None, input: str | None) -> tuple[int, int, int]:
-    """Return (C, H, W) from --size and --input.
+    """Return (C, H, W) from --size and --input, (3, 224, 224) without them."""
+    return asked_size(size, input) or (3, 224, 224)
+
+
+def asked_size(size: str | None, input: str | None) -> tuple[int, int, int] | None:
+    """Return (C, H, W) from --size and --input, None without them.
 
     Raises:
         typer.BadParameter: both were given, or one is not in its form, or a number is 0.
@@ -86,7 +113,7 @@ def input_size(size: str | None, input: str | None) -> tuple[int, int, int]:
         channels, height, width = _numbers("--input", input, r"(\d{1,9})x(\d{1,9})x(\d{1,9})", "CxHxW, such as 1x64x64")
         return channels, height, width
     if size is None:
-        return 3, 224, 224
+        return None
     height, width = _numbers("--size", size, r"(\d{1,9})(?:x(\d{1,9}))?", "H or HxW, such as 224 or 224x320")
     return 3, height, width
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drconv.errors import ArgumentError
+from drconv_cli.conversion import parse_conversion
 from drconv_cli.output import notice
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Target", "open_target"]
+
+_UNTRAINED = "; what --convert adds is untrained"
 
 
 @dataclass(frozen=True)
@@ -23,26 +28,39 @@ class Target:
         name: what was asked for, or the default.
         model: on `device`, in eval mode.
         device: where it is.
+        input_size: of the images that it was made for, (C, H, W).
         weights: where they come from, in words.
-        is_random: whether they are freshly drawn weights of a registered model.
+        is_random: whether they are freshly drawn weights of a model that has a name.
         arguments: what goes into the envelope.
     """
 
     name: str
     model: nn.Module
     device: torch.device
+    input_size: tuple[int, int, int]
     weights: str
     is_random: bool
     arguments: dict[str, Any]
 
 
-def open_target(model: str | None, checkpoint: Path | None, device: str, seed: int = 0) -> Target:
-    """Build the named model, or the default one, with seeded random weights or those of a checkpoint."""
+def open_target(
+    model: str | None, checkpoint: Path | None, device: str, seed: int = 0, convert: Sequence[str] | None = None
+) -> Target:
+    """Build the named model, or the default one, with seeded random weights or those of a checkpoint.
+
+    Args:
+        model: as `drconv.models.load_model` takes it.
+        checkpoint: weights. With conversions they are loaded before these if the names of all tensors are those of the
+            network as it was built, and after them otherwise.
+        device: where to.
+        seed: of random weights.
+        convert: values of --convert, applied in order.
+    """
     # torch is imported here and not above, so that help and usage errors come at once.
     import torch
 
     from drconv.analysis import find_device
-    from drconv.models import DEFAULT_MODEL, MODELS, load_checkpoint, load_model
+    from drconv.models import DEFAULT_MODEL, has_random_weights, input_size_of, load_model
 
     where = find_device(device)
     if model is None:
@@ -50,13 +68,55 @@ def open_target(model: str | None, checkpoint: Path | None, device: str, seed: i
     name = model or DEFAULT_MODEL
     torch.manual_seed(seed)
     built = load_model(name)
+    size = input_size_of(name, built)
+    is_random = checkpoint is None and has_random_weights(name)
     if checkpoint is not None:
-        load_checkpoint(built, checkpoint)
-        weights = f"weights of {checkpoint}"
-    elif name in MODELS:
-        weights = f"random weights (seed {seed})"
+        built, weights, done = _load(built, checkpoint, convert)
     else:
-        weights = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
-    arguments = {"model": name, "checkpoint": checkpoint, "device": str(where), "seed": seed}
-    is_random = checkpoint is None and name in MODELS
-    return Target(name, built.to(where).eval(), where, weights, is_random, arguments)
+        built, done = _convert(built, convert)
+        made = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
+        weights = f"random weights (seed {seed})" if is_random else made + (_UNTRAINED if done else "")
+    arguments: dict[str, Any] = {"model": name, "checkpoint": checkpoint, "device": str(where), "seed": seed}
+    arguments |= {"convert": list(convert or ()), "converted": done}
+    return Target(name, built.to(where).eval(), where, size, weights, is_random, arguments)
+
+
+def _load(model: nn.Module, checkpoint: Path, conversions: Sequence[str] | None) -> tuple[nn.Module, str, list[str]]:
+    """Load weights, and convert before or after; return the model, its weights in words, and what `_convert` did."""
+    from drconv.models import fits_by_name, load_state, read_state_dict
+
+    state = read_state_dict(checkpoint)
+    loads_first = not conversions or fits_by_name(model, state, checkpoint)
+    done: list[str] = []
+    if not loads_first:
+        model, done = _convert(model, conversions)
+    loaded = load_state(model, state, checkpoint)
+    if loaded.is_foreign:
+        notice(loaded.summary)
+    weights = f"weights of {checkpoint}"
+    if loads_first and conversions:
+        model, done = _convert(model, conversions)
+        weights += f", loaded before --convert{_UNTRAINED}"
+    elif conversions:
+        weights += ", loaded after --convert"
+    return model, weights, done
+
+
+def _convert(model: nn.Module, conversions: Sequence[str] | None) -> tuple[nn.Module, list[str]]:
+    """Apply conversions in order, and return what each did in one line, after saying it.
+
+    Raises:
+        ArgumentError: a conversion replaces nothing.
+    """
+    from drconv.layers import convert
+
+    done = []
+    for conversion in map(parse_conversion, conversions or ()):
+        keywords: dict[str, Any] = conversion.keywords
+        model, report = convert(model, conversion.layer, conversion.where, **keywords)
+        line = f"--convert {conversion.text!r}: {report.summary}"
+        if not report.changed:
+            raise ArgumentError(line)
+        notice(line)
+        done.append(line)
+    return model, done

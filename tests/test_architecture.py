@@ -27,8 +27,16 @@ MAY_IMPORT = {
     "drconv": {"drconv.version"},
     "drconv_cli.render": LEAVES,
     "drconv_cli.output": {"drconv_cli.render", *LEAVES},
-    "drconv_cli.options": {"drconv_cli.render", *LEAVES},
-    "drconv_cli.target": {"drconv_cli.output", "drconv.models", "drconv.analysis", *LEAVES},
+    "drconv_cli.conversion": set(),
+    "drconv_cli.options": {"drconv_cli.conversion", "drconv_cli.render", *LEAVES},
+    "drconv_cli.target": {
+        "drconv_cli.conversion",
+        "drconv_cli.output",
+        "drconv.layers",
+        "drconv.models",
+        "drconv.analysis",
+        *LEAVES,
+    },
     "drconv_cli.commands": {
         "drconv_cli.options",
         "drconv_cli.output",

@@ -86,6 +86,8 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, got a {type(model).__name__}")
+    if not isinstance(keep_weights, bool):
+        raise ArgumentError(f"keep_weights must be true or false, got keep_weights={keep_weights!r}")
     if to == _BACK:
         if layer_kwargs or not keep_weights:
             raise ArgumentError("'conv2d' takes no keywords and always keeps the weights")

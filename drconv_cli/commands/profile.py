@@ -7,6 +7,7 @@ import typer
 from drconv_cli.options import (
     BackendOpt,
     CheckpointOpt,
+    ConvertOpt,
     DeviceOpt,
     ForceOpt,
     FormatOpt,
@@ -16,7 +17,7 @@ from drconv_cli.options import (
     OutputOpt,
     SeedOpt,
     SizeOpt,
-    input_size,
+    asked_size,
 )
 from drconv_cli.output import Destination, emit, envelope, progress
 from drconv_cli.target import open_target
@@ -27,6 +28,7 @@ __all__ = ["profile"]
 def profile(
     model: ModelArg = None,
     checkpoint: CheckpointOpt = None,
+    convert: ConvertOpt = None,
     size: SizeOpt = None,
     input: InputOpt = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per call.")] = 1,
@@ -48,7 +50,7 @@ def profile(
     Candidates are called in turn in every round, in eval mode, on a batch of noise. Each must first agree with the
     reference on the inputs that the layer gets.
     """
-    shape = input_size(size, input)
+    asked = asked_size(size, input)
     destination = Destination.of(format, as_json, output, force)
     import torch
 
@@ -56,7 +58,8 @@ def profile(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    target = open_target(model, checkpoint, device, seed)
+    target = open_target(model, checkpoint, device, seed, convert)
+    shape = asked or target.input_size
     like = next(target.model.parameters(), torch.empty(0))
     with model_errors(target.model, (batch_size, *shape)):
         noise = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed))

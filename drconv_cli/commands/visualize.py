@@ -14,6 +14,7 @@ from drconv.registry import unknown_name
 from drconv_cli.options import (
     MODEL_HELP,
     CheckpointOpt,
+    ConvertOpt,
     DeviceOpt,
     ForceOpt,
     FormatOpt,
@@ -36,6 +37,7 @@ def visualize(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photos: any format that Pillow reads.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
     checkpoint: CheckpointOpt = None,
+    convert: ConvertOpt = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +72,7 @@ def visualize(
     from drconv.analysis import RegionReport, environment
     from drconv.models import has_fresh_batch_norm
 
-    target = open_target(model, checkpoint, device, seed)
+    target = open_target(model, checkpoint, device, seed, convert)
     # A network that has seen no data needs statistics before its regions are more than one.
     fresh = checkpoint is None and has_fresh_batch_norm(target.model)
     notes = [_describe_weights(target, fresh)]
