@@ -2,7 +2,7 @@
 
 from drconv.layers.base import DynamicLayer, RegionLayer, set_backend
 from drconv.layers.conversion import ConversionReport, ConvertedLayer, LeftLayer
-from drconv.layers.convert import convert
+from drconv.layers.convert import SQUEEZE_EXCITES, convert
 from drconv.layers.drconv2d import DRConv2d
 from drconv.layers.dynamic_conv2d import DynamicConv2d, ExpertAttention, ExpertMixture
 from drconv.layers.filter_generator import (
@@ -22,6 +22,7 @@ from drconv.layers.temperature import TemperatureSchedule, set_temperature
 __all__ = [
     "FILTER_GENERATORS",
     "LAYERS",
+    "SQUEEZE_EXCITES",
     "BasisFilterGenerator",
     "ConversionReport",
     "ConvertedLayer",

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from drconv import convert
-from drconv.models import create_model, load_model
+from drconv.models import load_model
 from drconv_cli.conversion import Conversion, parse_conversion
+from drconv_cli.target import open_target
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.models.test_foreign import Released
 from tests.zoo import need
@@ -166,13 +167,14 @@ def test_weights_that_fit_neither_before_nor_after(net: str, tmp_path: Path, run
     assert_one_line(done, "w.pt does not fit Net: 0 of", "1 unexpected (x)")
 
 
-def test_released_weights_are_recognised_and_said(tmp_path: Path, run_cli: Cli) -> None:
+def test_released_weights_are_recognised_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "drconv_shufflenet_v2_x0_5_released"
     torch.save(Released("x0_5", 1000).state, tmp_path / "w.pth")
-    number = len(create_model(name).state_dict())
-    done = run_cli("profile", name, "--checkpoint", tmp_path / "w.pth", "--rounds", 1, "--warmup", 0, "--size", 32)
-    assert done.code == 0, done.err
-    assert f"{tmp_path / 'w.pth'}: {number} tensors in the released layout, all matched" in done.err.splitlines()
+    target = open_target(name, tmp_path / "w.pth", "cpu")
+    number = len(target.model.state_dict())
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path / 'w.pth'}: {number} tensors in the released layout, all matched\n"
+    assert not target.is_random
 
 
 def test_a_size_is_the_models_unless_given(net: str, run_cli: Cli) -> None:
@@ -184,12 +186,15 @@ def test_a_size_is_the_models_unless_given(net: str, run_cli: Cli) -> None:
     assert shapes == [[1, 3, 24, 20], [1, 3, 32, 32], [1, 3, 16, 8]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "conversion", "shape"),
     [
-        ("timm:efficientnet_b1", "blocks.4.0=drconv2d:num_regions=2", [1, 3, 240, 240]),
-        ("torchvision:resnet18", "layer4.1@3x3=drconv2d:num_regions=2,filter_generator=basis", [1, 3, 224, 224]),
+        ("timm:test_resnet", "layer4.0@3x3=drconv2d:num_regions=2", [1, 3, 160, 160]),
+        (
+            "torchvision:squeezenet1_1",
+            "features.12@3x3=drconv2d:num_regions=2,filter_generator=basis",
+            [1, 3, 224, 224],
+        ),
     ],
 )
 def test_models_of_collections(spec: str, conversion: str, shape: list[int], run_cli: Cli) -> None:
