@@ -180,12 +180,10 @@ def _draw(
 
 
 def _image_channels(target: Target) -> int:
-    """Return what the network's first convolution takes; 3 if it has none."""
-    from torch import nn
-
-    convs = (module for module in target.model.modules() if isinstance(module, nn.Conv2d))
-    first = next(convs, None)
-    return 3 if first is None else first.in_channels
+    """Return what the network's first convolution, dynamic or not, takes; 3 if it has none."""
+    convs = (module for module in target.model.modules() if hasattr(module, "kernel_size"))
+    channels = (getattr(module, "in_channels", None) for module in convs)
+    return next((number for number in channels if isinstance(number, int)), 3)
 
 
 def _choose_layers(statistics: RegionStatistics, patterns: list[str] | None) -> set[str]:

@@ -145,6 +145,12 @@ def test_a_converted_network_is_drawn(net: str, photo: Path, tmp_path: Path, run
     assert all(cosine == pytest.approx(1) for row in cosines for cosine in row)
 
 
+def test_the_first_convolution_may_be_a_dynamic_one(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    options = ["--convert", "0=dynamic_conv2d", "--convert", "3=drconv2d"]
+    done = run_cli("visualize", photo, "-m", net, *options, "--size", 32, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_weights_are_loaded_before_the_conversion_if_they_fit_then(
     when: str, net: str, photo: Path, tmp_path: Path, run_cli: Cli
