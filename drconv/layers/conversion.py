@@ -1,5 +1,6 @@
 """What a conversion did."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,8 @@ class ConversionReport:
         """One line: how many layers became what, and whether outputs start equal."""
         chosen = len(self.changed) + len(self.left)
         if not self.changed:
-            return f"none of {chosen} layers was replaced" + (f" ({self.left[0].reason})" if self.left else "")
+            reasons = Counter(layer.reason for layer in self.left).most_common(1)
+            return f"none of {chosen} layers was replaced" + "".join(f" ({n}: {why})" for why, n in reasons)
         line = f"{len(self.changed)} of {chosen} layers became {self.changed[0].layer}"
         unequal = [layer for layer in self.changed if not layer.starts_equal]
         if unequal:

@@ -550,7 +550,7 @@ def test_report() -> None:
     )
     assert convert(Net(), filter_generator="basis")[1].summary == "4 of 8 layers became DRConv2d; outputs start equal"
     only = convert(nn.Sequential(nn.Conv2d(3, 4, 1)))[1]
-    assert only.summary == "none of 1 layers was replaced (the first convolution)"
+    assert only.summary == "none of 1 layers was replaced (1: the first convolution)"
     assert convert(nn.ReLU())[1].summary == "none of 0 layers was replaced"
 
 
