@@ -4,6 +4,7 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "CheckpointError",
+    "CountError",
     "DrconvError",
     "FileError",
     "ModelError",
@@ -33,6 +34,10 @@ class ModelError(DrconvError):
 
 class CheckpointError(DrconvError):
     """A checkpoint cannot be read, is unsafe to read, or belongs to another model."""
+
+
+class CountError(DrconvError):
+    """A count is not what it claims to be: counters differ, or part of the model went uncounted."""
 
 
 class FileError(DrconvError):

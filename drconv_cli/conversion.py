@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import typer
 
-__all__ = ["Conversion", "parse_conversion"]
+__all__ = ["Conversion", "parse_conversion", "parse_value"]
 
 _FORM = re.compile(r"(?:(?P<where>[^=:]+)=)?(?P<layer>[^=:]+)(?::(?P<keywords>.+))?")
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=([^=,]+)")
@@ -53,11 +53,11 @@ def parse_conversion(text: str) -> Conversion:
     for name, _ in keywords:
         if name in ("model", "to", "where"):
             raise typer.BadParameter(f"--convert has {name!r} in {text!r}, which is no keyword of a layer")
-    values = {name: _value(value) for name, value in keywords}
+    values = {name: parse_value(value) for name, value in keywords}
     return Conversion(text, None if where is None else tuple(where), found["layer"].strip(), values)
 
 
-def _value(text: str) -> Value:
+def parse_value(text: str) -> Value:
     """Return what a value stands for: true, false, none, an integer, a number, or else its text."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]

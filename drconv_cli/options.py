@@ -24,7 +24,7 @@ __all__ = [
     "SeedOpt",
     "SizeOpt",
     "asked_size",
-    "input_size",
+    "comma_list",
 ]
 
 
@@ -96,9 +96,9 @@ OutputOpt = Annotated[
 ForceOpt = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
-def input_size(size: str | None, input: str | None) -> tuple[int, int, int]:
-    """Return (C, H, W) from --size and --input, (3, 224, 224) without them."""
-    return asked_size(size, input) or (3, 224, 224)
+def comma_list(text: str | None) -> tuple[str, ...]:
+    """Return the words of a list with commas; none without a text."""
+    return tuple(word.strip() for word in text.split(",")) if text is not None else ()
 
 
 def asked_size(size: str | None, input: str | None) -> tuple[int, int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,13 @@ class Target:
 
 
 def open_target(
-    model: str | None, checkpoint: Path | None, device: str, seed: int = 0, convert: Sequence[str] | None = None
+    model: str | None,
+    checkpoint: Path | None,
+    device: str,
+    seed: int = 0,
+    convert: Sequence[str] | None = None,
+    *,
+    allow_meta: bool = False,
 ) -> Target:
     """Build the named model, or the default one, with seeded random weights or those of a checkpoint.
 
@@ -55,6 +62,7 @@ def open_target(
         device: where to.
         seed: of random weights.
         convert: values of --convert, applied in order.
+        allow_meta: whether the device may be "meta", where tensors have shapes and no values.
     """
     # torch is imported here and not above, so that help and usage errors come at once.
     import torch
@@ -62,12 +70,14 @@ def open_target(
     from drconv.analysis import find_device
     from drconv.models import DEFAULT_MODEL, has_random_weights, input_size_of, load_model
 
-    where = find_device(device)
+    on_meta = allow_meta and device == "meta"
+    where = torch.device("meta") if on_meta else find_device(device)
     if model is None:
         notice(f"no model named: using {DEFAULT_MODEL}")
     name = model or DEFAULT_MODEL
     torch.manual_seed(seed)
-    built = load_model(name)
+    with torch.device("meta") if on_meta else nullcontext():
+        built = load_model(name)
     size = input_size_of(name, built)
     is_random = checkpoint is None and has_random_weights(name)
     if checkpoint is not None:
