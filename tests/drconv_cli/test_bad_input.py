@@ -327,6 +327,6 @@ def test_verbose_shows_the_traceback(net: str, run_cli: Cli) -> None:
 
 
 def test_a_bug_of_ours_is_not_hidden(net: str, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drconv.analysis.count_flops", lambda *a: 1 / 0)
+    monkeypatch.setattr("drconv.analysis.count_flops", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cli("flops", net)

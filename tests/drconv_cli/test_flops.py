@@ -104,7 +104,8 @@ def test_released_convention(run_cli: Cli) -> None:
     found = json.loads(done.out)["result"]
     assert found["madds"] == 45_019_192
     assert "released DRConv code" in found["convention"]
-    assert "released DRConv code" in run_cli("flops", "shufflenet_v2_x0_5", "--convention", "released", "--size", 64).out
+    table = run_cli("flops", "shufflenet_v2_x0_5", "--convention", "released", "--size", 64).out
+    assert "released DRConv code" in table
 
 
 def test_cross_check_agrees_and_a_wrong_formula_exits_1(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +171,8 @@ def test_sweep_over_a_conversion(run_cli: Cli) -> None:
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_plot_of_a_sweep(suffix: str, run_cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / f"sweep.{suffix}"
-    args = (NET, "--device", "meta", "--sweep", "filter_generator=pooled,learned", "--sweep", "size=64,96", "--plot", path)
+    axes = ("--sweep", "filter_generator=pooled,learned", "--sweep", "size=64,96")
+    args = (NET, "--device", "meta", *axes, "--plot", path)
     done = run_cli("flops", *args)
     assert done.code == 0, done.err
     assert f"wrote {path}" in done.err
