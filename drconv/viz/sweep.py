@@ -44,7 +44,8 @@ def sweep_figure(report: SweepReport, *, title: str) -> Figure:
             "axis with most values last, or sweep over less"
         )
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 3.4), dpi=200, layout="constrained")
+        height = 2.9 + 0.18 * len(lines)  # the plot, and a row of the legend for each combination
+        figure = Figure(figsize=(5.2, height), dpi=200, layout="constrained")
         axes = figure.add_subplot()
         for index, (settings, values) in enumerate(lines.items()):
             label = ", ".join(f"{name} = {value}" for name, value in zip(others, settings, strict=True))
@@ -55,8 +56,9 @@ def sweep_figure(report: SweepReport, *, title: str) -> Figure:
         axes.set_ylabel("MAdds per image (millions)")
         axes.set_ylim(bottom=0)
         axes.set_title(title, loc="left", fontsize=9)
-        if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        # Columns are filled first: theory on the left, executed on the right.
+        handles = sorted(axes.lines, key=lambda line: not str(line.get_label()).endswith("theory"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
