@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from drconv.analysis import SweepReport
@@ -42,13 +43,14 @@ def test_nothing_is_cut_off() -> None:
     figure = sweep_figure(
         report(("filter_generator", "size"), grid), title="a_network: MAdds over filter_generator, size"
     )
-    figure.canvas.draw()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
     assert box.y0 >= 0
     assert box.x1 <= figure.bbox.width
     assert box.y1 <= figure.axes[0].get_tightbbox().y0
-    pixels = np.asarray(figure.canvas.buffer_rgba())
+    pixels = np.asarray(canvas.buffer_rgba())
     assert (pixels[[0, -1]] == 255).all()
 
 
