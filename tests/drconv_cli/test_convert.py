@@ -85,7 +85,7 @@ def test_form(text: str, where: tuple[str, ...] | None, layer: str, keywords: di
         "x=drconv2d:a:b=3",
     ],
 )
-@pytest.mark.parametrize("command", ["profile", "visualize"])
+@pytest.mark.parametrize("command", ["flops", "profile", "visualize"])
 def test_what_is_not_in_that_form_is_a_usage_error(command: str, text: str, run_cli: Cli) -> None:
     done = run_cli(command, "x.png", "--convert", text)
     assert done.code == 2
@@ -213,3 +213,12 @@ def test_models_of_collections(spec: str, conversion: str, shape: list[int], run
 def test_a_model_that_a_collection_does_not_have(run_cli: Cli) -> None:
     need("torchvision")
     assert_one_line(run_cli("profile", "torchvision:resnet81"), "unknown torchvision model 'resnet81'; did you mean")
+
+
+def test_counts_of_a_converted_network(net: str, run_cli: Cli) -> None:
+    done = run_cli("flops", net, "--convert", "*@1x1=drconv2d", "--size", 16, "--json")
+    data = json.loads(done.out)
+    assert [layer["type"] for layer in data["result"]["layers"] if layer["stages"]] == ["DRConv2d"]
+    assert data["arguments"]["converted"] == [
+        "--convert '*@1x1=drconv2d': 1 of 1 layers became DRConv2d; outputs start equal"
+    ]
