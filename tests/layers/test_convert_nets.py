@@ -102,10 +102,10 @@ def test_a_converted_network_learns() -> None:
     images, labels = torch.randn(8, 3, 64, 64), torch.arange(8) % 4
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     losses = []
-    for _ in range(12):
+    for _ in range(20):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0] / 2
+    assert min(losses[-5:]) < losses[0] / 3
