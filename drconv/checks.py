@@ -8,7 +8,16 @@ from torch import Tensor
 
 from drconv.errors import ArgumentError
 
-__all__ = ["Size2d", "check_region_conv", "conv_output_size", "pair", "pick", "positive"]
+__all__ = [
+    "Size2d",
+    "check_region_conv",
+    "conv_output_size",
+    "flag",
+    "pair",
+    "pick",
+    "positive",
+    "probability",
+]
 
 Size2d = int | Sequence[int]
 
@@ -24,12 +33,32 @@ def pair(name: str, value: Size2d, minimum: int) -> tuple[int, int]:
     return first, second
 
 
+_MOST = 2**31 - 1
+"""No count of channels, regions or experts is larger; tensors could not hold it."""
+
+
 def positive(name: str, value: int) -> int:
     """Return a count that must be an integer of at least 1."""
     count = _index(value)
     if count is None or count < 1:
         raise ArgumentError(f"{name} must be an integer of at least 1, got {name}={value!r}")
+    if isinstance(count, int) and count > _MOST:
+        raise ArgumentError(f"{name} must be at most {_MOST}, got {name}={value!r}")
     return count
+
+
+def flag(name: str, value: bool) -> bool:
+    """Return what must be true or false."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be True or False, got {name}={value!r}")
+    return value
+
+
+def probability(name: str, value: float) -> float:
+    """Return a number that must be at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ArgumentError(f"{name} must be a number of at least 0 and below 1, got {name}={value!r}")
+    return value
 
 
 def _index(value: object) -> int | None:

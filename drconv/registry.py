@@ -14,7 +14,7 @@ __all__ = ["Registry", "unknown_name"]
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name that is not in a table, with near names or, failing those, all of them."""
     names = list(known)
-    near = get_close_matches(str(name), names, n=3, cutoff=0.6)
+    near = get_close_matches(str(name), names, n=3, cutoff=0.6) if isinstance(name, str) else []
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     elif len(names) <= 12:
@@ -47,12 +47,12 @@ class Registry(Mapping[str, T]):
         return entry
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:
             raise unknown_name(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -61,7 +61,8 @@ def model_builder(name: str, conversions: Sequence[str] | None, axes: Mapping[st
 
     parsed = [parse_conversion(text) for text in conversions or ()]
     own = list(signature(MODELS[name].builder).parameters) if name in MODELS else []
-    taken = [[k for k in signature(LAYERS[c.layer]).parameters if k in axes and k not in own] for c in parsed]
+    keywords_of = [signature(LAYERS[c.layer]).parameters if c.layer in LAYERS else {} for c in parsed]
+    taken = [[name for name in names if name in axes and name not in own] for names in keywords_of]
     for axis in axes:
         if axis != "size" and axis not in own and not any(axis in keywords for keywords in taken):
             known = ", ".join(["size", *own])

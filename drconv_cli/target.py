@@ -74,7 +74,7 @@ def open_target(
     where = torch.device("meta") if on_meta else find_device(device)
     if model is None:
         notice(f"no model named: using {DEFAULT_MODEL}")
-    name = model or DEFAULT_MODEL
+    name = DEFAULT_MODEL if model is None else model
     torch.manual_seed(seed)
     with torch.device("meta") if on_meta else nullcontext():
         built = load_model(name)

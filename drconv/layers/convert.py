@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, DrconvError, ModelError
 from drconv.layers.base import DynamicLayer
 from drconv.layers.choice import Candidate, Where, candidates, choose
 from drconv.layers.conversion import ConversionReport, ConvertedLayer, LeftLayer
@@ -78,6 +78,7 @@ def convert(
     Raises:
         UnknownNameError: there is no such layer, or a pattern matches no convolution.
         ArgumentError: a pattern or keyword is not as described, or a function chooses no convolution.
+        ModelError: there is not enough memory.
 
     Example:
         >>> model, report = convert(model, "drconv2d", "layer4@3x3", num_regions=4, filter_generator="basis")
@@ -120,6 +121,11 @@ def convert(
 def _check_keywords(to: str, keywords: dict[str, Any]) -> None:
     """Raise `ArgumentError` for a keyword that the layer does not have, or of another kind than its default."""
     known = {n: p for n, p in signature(LAYERS[to]).parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
+    if "own_guide" in keywords:
+        raise ArgumentError(
+            "keyword 'own_guide' is not for convert, got own_guide="
+            f"{keywords['own_guide']!r}: nothing would hand the new layers a guided feature"
+        )
     for name, value in keywords.items():
         if name not in known:
             reason = "comes from the convolution" if name in signature(LAYERS[to]).parameters else "is unknown"
@@ -163,6 +169,8 @@ def _obstacle(old: nn.Module, to: str, held: Counter[int]) -> str | None:
         return "its forward was replaced by another function"
     if any(held[id(parameter)] > 1 for parameter in old.parameters()):
         return "another module holds the same parameter"
+    if isinstance(old, nn.Conv2d) and (old._modules or old._buffers or not set(old._parameters) <= {"weight", "bias"}):
+        return "it holds more than a weight and a bias"
     return None
 
 
@@ -172,7 +180,13 @@ def _dynamic(
     """Return the new layer, and why it does not start as the old one; or None, and why there is none."""
     if type(old.weight) is not nn.Parameter or not old.weight.is_floating_point():
         return None, f"its weight is a {type(old.weight).__name__} of {old.weight.dtype}, not an ordinary parameter"
-    new = LAYERS[to].like(old, **keywords)
+    try:
+        new = LAYERS[to].like(old, **keywords)
+    except DrconvError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        first_line = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise ModelError(f"{_geometry(old)} cannot become {to!r} with {keywords}: {first_line}") from error
     remark = new.start_from(old.weight, old.bias) if keep_weights else "the weights are drawn anew"
     if not old.weight.is_contiguous() and old.weight.is_contiguous(memory_format=torch.channels_last):
         new.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drconv.checks import Size2d, positive
+from drconv.checks import Size2d, flag, positive
 from drconv.errors import ArgumentError
 from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
@@ -79,6 +79,7 @@ class DRConv2d(RegionLayer):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, backend
         )
         self.num_regions = positive("num_regions", num_regions)
+        flag("guide_bias", guide_bias)
         made = {"device": device, "dtype": dtype}
         spec = FilterSpec(self.in_channels, self.out_channels, self.kernel_size, self.groups, self.num_regions)
         self.filter_generator: FilterGenerator = FILTER_GENERATORS[filter_generator](spec, **made)

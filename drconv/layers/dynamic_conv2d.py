@@ -54,7 +54,8 @@ class ExpertAttention(nn.Module):
         Raises:
             ArgumentError: it is not a positive finite number.
         """
-        if not 0 < temperature < float("inf"):
+        # As float32 has it: what rounds to zero or to infinity there is refused.
+        if not 1e-37 < temperature < 1e37:
             raise ArgumentError(f"temperature must be a positive number, got temperature={temperature!r}")
         self.temperature.fill_(temperature)
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from drconv.checks import positive
+from drconv.errors import ArgumentError
 from drconv.layers.dynamic_conv2d import ExpertAttention
 
 __all__ = ["TemperatureSchedule", "set_temperature"]
@@ -43,7 +44,7 @@ class TemperatureSchedule:
         epoch: epochs done already.
 
     Raises:
-        ArgumentError: a temperature is not positive and finite, or `epochs` is less than 1.
+        ArgumentError: a temperature is not positive and finite, `epochs` is less than 1, or `epoch` less than 0.
 
     Example:
         >>> schedule = TemperatureSchedule(model)
@@ -59,6 +60,8 @@ class TemperatureSchedule:
         self.start = start
         self.end = end
         self.epochs = positive("epochs", epochs)
+        if epoch < 0:
+            raise ArgumentError(f"epoch must be 0 or more, got epoch={epoch!r}")
         self.epoch = epoch
         set_temperature(model, end)
         set_temperature(model, self.temperature)

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from drconv.errors import CheckpointError
 from drconv.models.foreign import LAYOUTS, recognise
@@ -91,6 +92,11 @@ def load_checkpoint(model: nn.Module, path: Path) -> CheckpointReport:
 def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> CheckpointReport:
     """Load what `read_state_dict` gave, as `load_checkpoint` does; `path` is for messages."""
     own = model.state_dict()
+    lazy = [name for name, tensor in own.items() if is_lazy(tensor)]
+    if lazy:
+        raise CheckpointError(
+            f"{path}: {type(model).__name__} has parameters without a shape yet ({lazy[0]}); run the model once before"
+        )
     layout, names = _our_names(own, state, path)
     ours = {ours: state[theirs] for theirs, ours in names.items()}
     of_layout = ""

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from drconv.checks import positive
+from drconv.checks import positive, probability
 from drconv.models.forms import register_forms
 from drconv.models.mobile_network import MobileNetwork, Step
 from drconv.models.units import conv_unit, round_channels
@@ -76,7 +76,9 @@ class MobileNetV2(MobileNetwork):
                 trunk.append(Step(_Block(channels, out_channels, stride, expansion), stride, out_channels))
                 channels = out_channels
         last = round_channels(max(1.0, width) * 1280)
-        classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, positive("num_classes", num_classes)))
+        classifier = nn.Sequential(
+            nn.Dropout(probability("dropout", dropout)), nn.Linear(last, positive("num_classes", num_classes))
+        )
         super().__init__(trunk, _unit(channels, last), classifier, features_only=features_only)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from drconv.checks import positive
+from drconv.checks import positive, probability
 from drconv.models.forms import register_forms
 from drconv.models.mobile_network import MobileNetwork, Step
 from drconv.models.units import SqueezeExcitation, conv_unit, round_channels
@@ -120,7 +120,7 @@ class MobileNetV3(MobileNetwork):
         classifier = nn.Sequential(
             nn.Linear(6 * channels, positive("head_channels", head_channels)),
             hardswish(),
-            nn.Dropout(dropout),
+            nn.Dropout(probability("dropout", dropout)),
             nn.Linear(head_channels, positive("num_classes", num_classes)),
         )
         last_conv = _unit(channels, 6 * channels, activation=hardswish)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from drconv.checks import flag
+
 __all__ = ["Network", "draw_he"]
 
 
@@ -29,7 +31,7 @@ class Network(nn.Module):
 
     def __init__(self, feature_channels: Sequence[int], features_only: bool) -> None:
         super().__init__()
-        self.features_only = features_only
+        self.features_only = flag("features_only", features_only)
         self.feature_channels = tuple(feature_channels)
         self.feature_strides = tuple(2 ** (1 + index) for index in range(len(self.feature_channels)))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, DrconvError, ModelError
 from drconv.registry import Registry
 from drconv.report import Column, Table
 
@@ -83,6 +83,7 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     Raises:
         UnknownNameError: no model has that name.
         ArgumentError: the family has no such keyword, or its value does not fit.
+        ModelError: there is not enough memory.
 
     Example:
         >>> create_model("drconv_shufflenet_v2_x0_5", num_classes=10, num_regions=4)
@@ -93,7 +94,13 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     except TypeError as error:
         known = ", ".join(p for p in signature(builder).parameters)
         raise ArgumentError(f"model {name!r}: {error}; keywords: {known}") from None
-    return builder(**kwargs)
+    try:
+        return builder(**kwargs)
+    except DrconvError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        first_line = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise ModelError(f"model {name!r} cannot be built with {kwargs or 'its defaults'}: {first_line}") from error
 
 
 def list_models() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from drconv.checks import pick, positive
+from drconv.checks import flag, pick, positive
 from drconv.layers import DRConv2d, GuideConv2d
 from drconv.models.forms import register_dyconv
 from drconv.models.network import Network
@@ -151,6 +151,9 @@ class ShuffleNetV2(Network):
     ) -> None:
         stem, second, third, fourth, last_channels = channels
         super().__init__((stem, stem, second, third, fourth), features_only)
+        flags = {"share_guide": share_guide, "ends_bias": ends_bias, "shuffle_first": shuffle_first}
+        for name, value in flags.items():
+            flag(name, value)
         pick("placement", placement, ("none", "first", "last", "both"))
         positive("num_classes", num_classes)
         positive("in_channels", in_channels)

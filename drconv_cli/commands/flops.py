@@ -106,6 +106,8 @@ def flops(
     _apart("--sweep size=...", "size" in axes, {"--size": size})
     _apart("--device meta", device == "meta", {"--include": kinds, "--strict": strict, "--checkpoint": checkpoint})
     _check_plot(plot, axes, force)
+    if plot is not None and output is not None and plot.resolve() == output.resolve():
+        raise typer.BadParameter(f"--plot and --output are one file, {plot}; give two")
     from drconv.analysis import cross_check as count_three_ways
     from drconv.analysis import environment
 

@@ -200,6 +200,7 @@ def test_plot_of_a_sweep(suffix: str, run_cli: Cli, tmp_path: Path) -> None:
         ("--sweep", "size=64", "--sweep", "size=32"),
         ("--plot", "x.png"),
         ("--sweep", "size=64", "--plot", "x.jpg"),
+        ("--sweep", "size=64", "--plot", "x.png", "--output", "./x.png", "--format", "csv"),
         ("--device", "meta", "--strict"),
         ("--device", "meta", "--include", "norm"),
         ("--memory", "0"),
@@ -224,6 +225,14 @@ def test_wrong_usage_is_one_message(args: tuple[str, ...], run_cli: Cli) -> None
         (("--sweep", "regions=1,2"), "--sweep cannot vary 'regions' of drconv_shufflenet_v2_x0_5; it can: size, "),
         (("--sweep", "num_regions=1,x"), "num_regions must be an integer of at least 1, got num_regions='x'"),
         (("--sweep", "filter_generator=pool"), "unknown filter generator 'pool'; did you mean pooled?"),
+        (("--sweep", "num_regions=100000"), "model 'drconv_shufflenet_v2_x0_5' cannot be built with"),
+        (("--sweep", "num_classes=99999999999999999"), "num_classes must be at most 2147483647"),
+        (("--sweep", "features_only=5"), "features_only must be True or False, got features_only=5"),
+        (("--memory", "1000000000000000000000"), "failed on an input of 1000000000000000000000x3x64x64"),
+        (("--convert", "conv1=dynamic_conv2d:temperature=1e300"), "temperature must be a positive number"),
+        (("--convert", "conv1=drconv2d:num_regions=100000"), "cannot become 'drconv2d' with {'num_regions': 100000}"),
+        (("--convert", "conv1=drconv2d:num_regions=99999999999999999999"), "num_regions must be at most 2147483647"),
+        (("--convert", "conv1=drconv2d:own_guide=false"), "'own_guide' is not for convert"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -232,3 +241,15 @@ def test_bad_values_are_one_line(args: tuple[str, ...], words: str, run_cli: Cli
     assert done.code == 1
     assert done.err.count("drconv: error:") == 1
     assert words in done.err
+
+
+def test_an_empty_name_is_no_default(run_cli: Cli) -> None:
+    done = run_cli("flops", "")
+    assert done.code == 1
+    assert "unknown model ''" in done.err
+
+
+def test_sweep_through_a_conversion_back(run_cli: Cli) -> None:
+    conversions = ("--convert", "layer4@3x3=drconv2d:filter_generator=learned", "--convert", "conv2d")
+    found = result(run_cli, "resnet10", "--size", 64, *conversions, "--sweep", "num_regions=1,2")
+    assert len({point["madds"] for point in found["points"]}) == 1

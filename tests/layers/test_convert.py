@@ -557,3 +557,35 @@ def test_report() -> None:
 def test_every_layer_of_the_table_is_public() -> None:
     assert list(LAYERS) == ["drconv2d", "dynamic_conv2d"]
     assert convert is convert_of_layers
+
+
+@pytest.mark.parametrize("keywords", [{"filter_generator": "basis"}, {}], ids=["basis", "dynamic_conv2d"])
+def test_faint_channels_start_equal_too(keywords: dict[str, str]) -> None:
+    conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+    with torch.no_grad():
+        conv.weight.mul_(torch.logspace(-6, 0, 32)[:, None, None, None])
+    x = torch.randn(2, 16, 9, 9)
+    to = "drconv2d" if keywords else "dynamic_conv2d"
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        old = deepcopy(conv).to(dtype)
+        expected = old(x.to(dtype)).float()
+        new, _ = convert(nn.Sequential(old), to, "*", **keywords)
+        found = new(x.to(dtype)).float()
+        per_channel = (found - expected).abs().amax((0, 2, 3)) / expected.abs().amax((0, 2, 3))
+        assert per_channel.max() < tolerance
+
+
+def test_what_holds_more_than_a_convolution_is_left_alone() -> None:
+    with_buffer, with_child, with_parameter = (nn.Conv2d(3, 3, 1) for _ in range(3))
+    with_buffer.register_buffer("mask", torch.ones(3))
+    with_child.adapter = nn.Linear(3, 3)
+    with_parameter.scale = nn.Parameter(torch.ones(3))
+    model, report = convert(nn.Sequential(with_buffer, with_child, with_parameter, nn.Conv2d(3, 3, 1)), "drconv2d", "*")
+    assert [layer.name for layer in report.changed] == ["3"]
+    assert {layer.reason for layer in report.left} == {"it holds more than a weight and a bias"}
+    assert model[0].mask is with_buffer.mask
+
+
+def test_a_layer_without_a_guide_of_its_own_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="'own_guide' is not for convert, got own_guide=False"):
+        convert(nn.Conv2d(3, 3, 1), own_guide=False)

@@ -217,3 +217,8 @@ def test_set_backend_reaches_it() -> None:
     layer = DynamicConv2d(4, 4, 1)
     drconv.set_backend(nn.Sequential(layer), "reference")
     assert layer.backend == "reference"
+
+
+def test_a_schedule_does_not_start_before_its_first_epoch() -> None:
+    with pytest.raises(ArgumentError, match="epoch must be 0 or more, got epoch=-1"):
+        TemperatureSchedule(DynamicConv2d(3, 3, 1), epoch=-1)

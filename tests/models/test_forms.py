@@ -3,6 +3,7 @@
 import pytest
 
 from drconv.analysis import count_flops
+from drconv.errors import DrconvError, ModelError
 from drconv.layers import DynamicConv2d
 from drconv.models import create_model, default_input_size, list_models
 
@@ -102,3 +103,27 @@ def test_multiply_adds_are_within_half_a_percent_of_the_paper(name: str, madds: 
     found = count_flops(create_model(name), default_input_size(name)).madds
     assert found == madds
     assert found == pytest.approx(paper, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "words"),
+    [
+        ("mobilenet_v2_x0_35", {"dropout": 2}, "dropout must be a number of at least 0 and below 1, got dropout=2"),
+        ("dyconv_mobilenet_v3_small", {"dropout": "a"}, "dropout must be a number"),
+        ("resnet10", {"features_only": "no"}, "features_only must be True or False, got features_only='no'"),
+        ("drconv_resnet10", {"guide_bias": "x"}, "guide_bias must be True or False"),
+        ("shufflenet_v2_x0_5", {"share_guide": "x"}, "share_guide must be True or False"),
+        ("drconv_resnet10", {"num_regions": 2**40}, "num_regions must be at most 2147483647"),
+        ("drconv_resnet10", {"filter_generator": ["pooled"]}, r"unknown filter generator \['pooled'\]; known: pooled"),
+        ("dyconv_resnet10", {"temperature": 1e300}, "temperature must be a positive number"),
+        ("dyconv_resnet10", {"temperature": 1e-46}, "temperature must be a positive number"),
+    ],
+)
+def test_bad_values_are_one_error(name: str, keywords: dict[str, object], words: str) -> None:
+    with pytest.raises(DrconvError, match=words):
+        create_model(name, **keywords)
+
+
+def test_a_network_that_does_not_fit_the_memory() -> None:
+    with pytest.raises(ModelError, match="model 'resnet10' cannot be built with"):
+        create_model("resnet10", num_classes=2**31 - 1)

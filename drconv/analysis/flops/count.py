@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -13,11 +13,11 @@ from drconv.analysis.flops.observe import Observation, observe
 from drconv.analysis.flops.report import FlopReport, LayerFlops, StageFlops
 from drconv.analysis.flops.traced import Trace, trace
 from drconv.checks import pick
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, ModelError
 from drconv.kernels import BACKENDS
 from drconv.layers.base import DynamicLayer
 
-__all__ = ["ENGINES", "Counting", "Engine", "as_trace", "count_flops"]
+__all__ = ["ENGINES", "Counting", "Engine", "as_trace", "count_flops", "trace_if_whole"]
 
 Engine = Literal["fvcore", "dispatch"]
 
@@ -70,7 +70,7 @@ def count_flops(
     if include and engine != "fvcore":
         raise ArgumentError(f"engine='dispatch' counts multiply-adds only, got include={tuple(include)}; use 'fvcore'")
     seen = observe(model, input_size, batch_size, backward=backward)
-    traced = trace(model, input_size, batch_size) if engine == "fvcore" else as_trace(model, seen)
+    traced = trace_if_whole(model, seen, input_size, batch_size) if engine == "fvcore" else as_trace(model, seen)
     layers = tuple(Counting(model, seen, traced, batch_size, backend, backward).layers())
     return FlopReport(
         input_size=tuple(input_size),
@@ -84,6 +84,20 @@ def count_flops(
         uncalled=traced.uncalled,
         warnings=tuple(_warnings(layers, seen)),
     )
+
+
+def trace_if_whole(model: nn.Module, seen: Observation, input_size: Sequence[int], batch_size: int = 1) -> Trace:
+    """Trace a model, unless a part of it failed and the model went on, which a trace may not survive.
+
+    Raises:
+        ModelError: a part failed; the message names it.
+    """
+    if seen.failed:
+        part = seen.failed[0] or type(model).__name__
+        raise ModelError(
+            f"{part} raised an error that the model caught, which fvcore cannot trace; count with engine='dispatch'"
+        )
+    return trace(model, input_size, batch_size)
 
 
 def as_trace(model: nn.Module, seen: Observation) -> Trace:
@@ -142,7 +156,11 @@ class Counting:
         paths = [(path, ".".join(p for p in (name, path) if p), module) for path, module in layer.named_modules()]
         found: dict[str, list[StageFlops]] = {stage: [] for stage in dict.fromkeys(layer.STAGES.values())}
         for path, full, module in paths:
-            found[layer.stage_of(path)].append(self._part(full, module, layer.stage_of(path)))
+            part = self._part(full, module, layer.stage_of(path))
+            if not path and layer.has_bias:
+                # What a layer with a bias for each sample adds outside of the operator is that bias.
+                part = replace(part, extras=_renamed(part.extras, "elementwise", "bias"))
+            found[part.stage].append(part)
         stages = tuple(_sum(stage, parts) for stage, parts in found.items())
         whole = _sum("", stages)
         generated = sum(self._generated(full) for _, full, _ in paths)
@@ -202,6 +220,11 @@ class Counting:
                 "scale with the batch; count with batch_size=1"
             )
         return madds // self.batch_size
+
+
+def _renamed(extras: Mapping[str, int], old: str, new: str) -> dict[str, int]:
+    moved = {kind: n for kind, n in extras.items() if kind != old}
+    return {**moved, new: moved.get(new, 0) + extras[old]} if old in extras else moved
 
 
 def _sum(stage: str, parts: Sequence[StageFlops]) -> StageFlops:

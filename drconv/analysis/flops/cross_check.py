@@ -1,15 +1,15 @@
 """Count every layer three ways that share no formula, and compare."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from drconv.analysis.flops.count import Counting, as_trace
+from drconv.analysis.flops.count import Counting, as_trace, trace_if_whole
 from drconv.analysis.flops.counters import closed_form, registered_counter
 from drconv.analysis.flops.observe import Observation, observe
-from drconv.analysis.flops.traced import trace
 from drconv.report import Cell, Column, Table
 
 __all__ = ["CrossCheck", "LayerCheck", "cross_check"]
@@ -113,9 +113,10 @@ def cross_check(model: nn.Module, input_size: tuple[int, ...] = (3, 224, 224)) -
         ModelError: the model fails on such an input.
     """
     seen = observe(model, input_size)
-    by_fvcore = Counting(model, seen, trace(model, input_size, 1))
+    by_fvcore = Counting(model, seen, trace_if_whole(model, seen, input_size))
     by_dispatch = Counting(model, seen, as_trace(model, seen))
     traced, watched = ({layer.name: layer.madds for layer in x.layers()} for x in (by_fvcore, by_dispatch))
+    held = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     checks = []
     for name, module in model.named_modules():
         if traced.get(name) or watched.get(name):
@@ -124,7 +125,7 @@ def cross_check(model: nn.Module, input_size: tuple[int, ...] = (3, 224, 224)) -
                 LayerCheck(
                     name,
                     type(module).__name__,
-                    _closed(module, name, seen),
+                    _closed(module, name, seen, held),
                     traced.get(name, 0),
                     seen.madds[name] if registered else watched.get(name, 0),
                     registered,
@@ -133,17 +134,25 @@ def cross_check(model: nn.Module, input_size: tuple[int, ...] = (3, 224, 224)) -
     return CrossCheck(tuple(input_size), tuple(checks))
 
 
-def _closed(module: nn.Module, name: str, seen: Observation) -> int | None:
-    """Return what the formula of a module's class gives for all its calls."""
+def _closed(module: nn.Module, name: str, seen: Observation, held: Counter[int]) -> int | None:
+    """Return what the formula of a module's class gives for all its calls; None if that is not what the layer ran."""
     formula = closed_form(module)
-    if formula is None:
+    calls = seen.calls.get(name, ())
+    parts = [part for part in module.modules() if part is not module]
+    # A part that stands in two layers is counted in the first; a forward called by its name is no call.
+    if formula is None or not calls or any(held[id(part)] > held[id(module)] for part in parts):
         return None
     total = 0
-    for call in seen.calls.get(name, ()):
+    for call in calls:
         if not call.inputs or call.output is None:
             return None
         found = formula(module, call.inputs[0], call.output)
         if found is None:
             return None
-        total += sum(found.values()) if isinstance(found, Mapping) else found
+        if isinstance(found, Mapping):
+            # A layer that is handed a guided feature leaves its own guide alone.
+            unused = 0 if f"{name}.guide".lstrip(".") in seen.calls else found.get("guide", 0)
+            total += sum(found.values()) - unused
+        else:
+            total += found
     return total

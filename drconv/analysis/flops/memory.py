@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from drconv.analysis.flops.observe import counting_input, observe
-from drconv.analysis.running import eval_mode, model_errors
+from drconv.analysis.running import eval_mode, model_errors, without_fast_paths
 
 __all__ = ["MemoryEstimate", "estimate_memory"]
 
@@ -68,9 +68,9 @@ def estimate_memory(model: nn.Module, input_size: Sequence[int] = (3, 224, 224),
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     on_meta = {name: torch.empty_like(t, device="meta").requires_grad_(t.requires_grad) for name, t in tensors.items()}
     parameters = sum(t.numel() * t.element_size() for t in on_meta.values())
-    image = counting_input(model, input_size, batch_size, "meta")
-    held = parameters + image.numel() * image.element_size()
-    with eval_mode(model), model_errors(model, image.shape):
+    with eval_mode(model), without_fast_paths(), model_errors(model, (batch_size, *input_size)):
+        image = counting_input(model, input_size, batch_size, "meta")
+        held = parameters + image.numel() * image.element_size()
         with torch.no_grad(), _Alive() as inference:
             output = functional_call(model, on_meta, (image,))
             del output
@@ -81,7 +81,7 @@ def estimate_memory(model: nn.Module, input_size: Sequence[int] = (3, 224, 224),
             loss = sum(output.sum() for output in outputs if output.requires_grad)
             if trained and isinstance(loss, Tensor):
                 torch.autograd.grad(loss, trained, allow_unused=True)
-    seen = observe(_Functional(model, on_meta), input_size, batch_size)
+        seen = observe(_Functional(model, on_meta), input_size, batch_size)
     generated = sum(call.generated for calls in seen.regions.values() for call in calls) * image.element_size()
     return MemoryEstimate(batch_size, parameters, activations, generated, held + inference.peak, held + training.peak)
 

@@ -3,23 +3,25 @@
 Unlike a trace this also works on the meta device, where nothing is computed.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from drconv.analysis.running import eval_mode, model_errors
+from drconv.analysis.running import eval_mode, model_errors, without_fast_paths
 from drconv.errors import ArgumentError
 from drconv.kernels import BACKENDS, RegionConvProblem, choose_backend
 
-__all__ = ["Call", "Observation", "RegionCall", "counting_input", "observe"]
+__all__ = ["Call", "Observation", "RegionCall", "counting_input", "observe", "tensors_in"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,14 @@ class Observation:
         regions: module name -> the operator's calls while that module was the innermost one running.
         madds: module name -> multiply-adds inside it in the forward pass, counted by `FlopCounterMode`.
         backward: module name -> the same for the backward pass, if there was one.
+        failed: modules that raised while the model went on.
     """
 
     calls: dict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
     regions: dict[str, list[RegionCall]] = field(default_factory=lambda: defaultdict(list))
     madds: Counter[str] = field(default_factory=Counter)
     backward: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
 
 
 def counting_input(model: nn.Module, input_size: Sequence[int], batch_size: int, device: str | None = None) -> Tensor:
@@ -90,16 +94,22 @@ def observe(model: nn.Module, input_size: Sequence[int], batch_size: int = 1, *,
         ModelError: the model fails on such an input.
     """
     found = Observation()
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _conv_backward})
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     # Who runs is followed here; PyTorch's own tracker cannot take the filters that a layer shares with its batch.
     counter.mod_tracker = _NoTracker()  # type: ignore[assignment]
     with eval_mode(model), model_errors(model, (batch_size, *input_size)):
         image = counting_input(model, input_size, batch_size)
-        with torch.set_grad_enabled(backward), counter, _watching(model, counter, found):
-            outputs = _tensors(model(image))
-            if backward:
-                _run_backward(model, outputs)
+        # Attention in its plain form: of the fused ones, PyTorch has no formula for the CPU's.
+        with without_fast_paths(), sdpa_kernel(SDPBackend.MATH):
+            _run(model, image, counter, found, backward)
     return found
+
+
+def _run(model: nn.Module, image: Tensor, counter: FlopCounterMode, found: Observation, backward: bool) -> None:
+    with torch.set_grad_enabled(backward), counter, _watching(model, counter, found):
+        outputs = tensors_in(model(image))
+        if backward:
+            _run_backward(model, outputs)
 
 
 @contextmanager
@@ -108,18 +118,22 @@ def _watching(model: nn.Module, counter: FlopCounterMode, found: Observation) ->
     running: list[str] = []
     names = {module: name for name, module in reversed(list(model.named_modules()))}
     origins = _Origins()
+    outside = sys.exception()
 
     def innermost() -> str:
         return running[-1] if running else ""
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        origins.claim(_tensors((args, kwargs)), innermost())
+        origins.claim(tensors_in((args, kwargs)), innermost())
         running.append(names[module])
 
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        origins.claim(_tensors(output), innermost())
         name = running.pop()
-        inputs = tuple(tuple(t.shape) for t in _tensors((args, kwargs)))
+        if sys.exception() is not outside:
+            found.failed.append(name)
+            return
+        origins.claim(tensors_in(output), name)
+        inputs = tuple(tuple(t.shape) for t in tensors_in((args, kwargs)))
         found.calls[name].append(Call(inputs, tuple(output.shape) if isinstance(output, Tensor) else None))
 
     def count(madds: int) -> None:
@@ -140,7 +154,7 @@ def _watching(model: nn.Module, counter: FlopCounterMode, found: Observation) ->
         for module in names:
             handle = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
             stack.callback(handle.remove)
-            handle = module.register_forward_hook(leave, with_kwargs=True)
+            handle = module.register_forward_hook(leave, with_kwargs=True, always_call=True)
             stack.callback(handle.remove)
         stack.enter_context(_Watch(counter, count, region_conv))
         yield
@@ -216,6 +230,19 @@ def _conv_backward(
     return 2 * madds
 
 
+def _vector_product(a: Sequence[int], b: Sequence[int], *settings: Any, out_shape: Any = None, **_: Any) -> int:
+    """Count a matrix times a vector, or a vector times a vector; PyTorch has formulas for matrices only."""
+    return 2 * prod(a)
+
+
+_FORMULAS = {
+    torch.ops.aten.convolution_backward: _conv_backward,
+    torch.ops.aten.mv: _vector_product,
+    torch.ops.aten.dot: _vector_product,
+    torch.ops.aten.vdot: _vector_product,
+}
+
+
 def _run_backward(model: nn.Module, outputs: Sequence[Tensor]) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     loss = sum(output.sum() for output in outputs if output.requires_grad)
@@ -224,10 +251,12 @@ def _run_backward(model: nn.Module, outputs: Sequence[Tensor]) -> None:
     torch.autograd.grad(loss, trained, allow_unused=True)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dictionaries."""
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists, dictionaries and dataclasses."""
     if isinstance(value, Tensor):
         return [value]
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, part.name) for part in fields(value)]
     if isinstance(value, Mapping):
         value = list(value.values())
-    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
+    return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple) else []

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from drconv.analysis.flops.einsum import einsum_madds
 from drconv.analysis.flops.kinds import MADDS
 from drconv.ops import region_conv2d_madds
 
@@ -21,7 +22,6 @@ with warnings.catch_warnings():
         batchnorm_flop_jit,
         bmm_flop_jit,
         conv_flop_jit,
-        einsum_flop_jit,
         elementwise_flop_counter,
         get_shape,
         linear_flop_jit,
@@ -95,6 +95,14 @@ def _matmul(inputs: list[Any], outputs: list[Any]) -> int:
     return madds
 
 
+def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Multiply-adds of the products that sum over something; what only multiplies is element-wise."""
+    shapes = [get_shape(value) for value in inputs[1].node().inputs()]
+    path = inputs[2].toIValue() if len(inputs) > 2 else None
+    madds, products = einsum_madds(inputs[0].toIValue(), shapes, path)
+    return Counter({MADDS: madds, "elementwise": products})
+
+
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
     """Return what both products of an attention cost: queries with keys, weights with values."""
     query, key, value = (get_shape(x) for x in inputs[:3])
@@ -130,15 +138,17 @@ _MOVES = """
 """What moves, makes, compares or rounds values: no arithmetic that anybody counts."""
 
 HANDLES: dict[str, Handle | None] = {
-    **{name: _madds(formula) for name, formula in OP_FLOPS.items()},
+    **{name: _madds(formula, bias=3) for name, formula in OP_FLOPS.items()},
     "aten::_convolution": _madds(conv_flop_jit, bias=2),
     "aten::_convolution_mode": _madds(_convolution_mode, bias=2),
     "aten::linear": _madds(linear_flop_jit, bias=2),
     "aten::addmm": _madds(addmm_flop_jit, bias=0),
     "aten::bmm": _madds(bmm_flop_jit),
     "aten::baddbmm": _madds(lambda inputs, outputs: _matmul(inputs[1:], outputs), bias=0),
-    "aten::einsum": _madds(einsum_flop_jit),
+    "aten::einsum": _einsum,
     "aten::mm": _madds(_matmul),
+    "aten::mv": _madds(_matmul),
+    "aten::dot": _madds(_matmul),
     "aten::matmul": _madds(_matmul),
     "aten::scaled_dot_product_attention": _madds(_attention),
     "aten::batch_norm": _kind("norm", batchnorm_flop_jit),

@@ -58,7 +58,9 @@ def count_released(model: nn.Module, input_size: tuple[int, ...] = (3, 224, 224)
     for name, module in modules.items():
         if module not in inside and (name in found or type(module) in _RULES):
             known = found.get(name, LayerFlops(name, type(module).__name__, 0, 0, 0))
-            layers.append(_recount(known, module, seen.calls.get(name, ())))
+            counted = _recount(known, module, seen.calls.get(name, ()))
+            ran = f"{name}.guide".lstrip(".") in seen.calls
+            layers.append(_without_guide(counted) if isinstance(module, DRConv2d) and not ran else counted)
     return replace(report, layers=tuple(layers), convention=RELEASED)
 
 
@@ -68,6 +70,13 @@ def _recount(layer: LayerFlops, module: nn.Module, calls: Sequence[Call]) -> Lay
     stages = {stage: sum(count[stage] for count in counts) for stage in (counts[0] if counts else {})}
     shown = tuple(replace(s, madds=stages.get(s.stage, 0)) for s in layer.stages)
     return replace(layer, madds=sum(stages.values()), stages=shown)
+
+
+def _without_guide(layer: LayerFlops) -> LayerFlops:
+    """Return a layer that was handed a guided feature, so that its own guide, if it has one, did not run."""
+    unused = sum(s.madds for s in layer.stages if s.stage == "guide")
+    stages = tuple(replace(s, madds=0) if s.stage == "guide" else s for s in layer.stages)
+    return replace(layer, madds=layer.madds - unused, stages=stages)
 
 
 Counts = dict[str, int]

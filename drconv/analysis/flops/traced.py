@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from drconv.analysis.flops.observe import counting_input
+from drconv.analysis.flops.observe import counting_input, tensors_in
 from drconv.analysis.flops.operators import HANDLES, UNCOUNTED, uncounted
-from drconv.analysis.running import eval_mode, model_errors
+from drconv.analysis.running import eval_mode, model_errors, without_fast_paths
 from drconv.errors import ArgumentError
 
 with warnings.catch_warnings():
@@ -42,26 +42,36 @@ def trace(model: nn.Module, input_size: Sequence[int], batch_size: int) -> Trace
         ArgumentError: a size is not positive, or the model is on the meta device, where nothing can be traced.
         ModelError: the model fails on such an input.
     """
-    with eval_mode(model), model_errors(model, (batch_size, *input_size)):
+    with eval_mode(model), without_fast_paths(), model_errors(model, (batch_size, *input_size)):
         image = counting_input(model, input_size, batch_size)
         if image.is_meta:
             raise ArgumentError("fvcore cannot trace on the meta device; count with engine='dispatch'")
-        analysis = FlopCountAnalysis(model, image).set_op_handle(**HANDLES)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        analysis.total()
-        unknown = dict(analysis.unsupported_ops())
-        # Traced once more only if something has no formula, to see how much it is.
-        for name in unknown:
-            analysis.set_op_handle(name, uncounted(name))
-        counts = {
-            name: Counter({kind: int(n) for kind, n in kinds.items()})
-            for name, kinds in analysis.by_module_and_operator().items()
-        }
+        # A trace takes no outputs but tensors.
+        handle = model.register_forward_hook(lambda module, args, output: tuple(tensors_in(output)))
+        try:
+            counts, unknown, uncalled = _analyse(model, image)
+        finally:
+            handle.remove()
     elements = {name: counts[""].get(UNCOUNTED + name, 0) for name in unknown}
-    uncalled = analysis.uncalled_modules()
     with_parameters = {n for n, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None}
     return Trace(
         counts,
         {name.removeprefix("aten::"): (times, elements[name]) for name, times in sorted(unknown.items())},
         tuple(sorted(with_parameters & uncalled)),
     )
+
+
+def _analyse(model: nn.Module, image: Tensor) -> tuple[dict[str, Counter[str]], dict[str, int], set[str]]:
+    """Return counts by module and kind, operators without a formula, and modules that did not run."""
+    analysis = FlopCountAnalysis(model, image).set_op_handle(**HANDLES)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.total()
+    unknown = dict(analysis.unsupported_ops())
+    # Traced once more only if something has no formula, to see how much it is.
+    for name in unknown:
+        analysis.set_op_handle(name, uncounted(name))
+    counts = {
+        name: Counter({kind: int(n) for kind, n in kinds.items()})
+        for name, kinds in analysis.by_module_and_operator().items()
+    }
+    return counts, unknown, set(analysis.uncalled_modules())

@@ -242,3 +242,11 @@ def test_a_count_that_does_not_scale_with_the_batch_is_refused() -> None:
 
     with pytest.raises(ArgumentError, match="do not divide evenly"):
         count_flops(Fixed(), (3, 2, 2), batch_size=2)
+
+
+def test_the_bias_of_every_layer_is_bias() -> None:
+    for layer in (nn.Conv2d, DRConv2d, DynamicConv2d):
+        with_bias, without = (count_flops(layer(8, 6, 3, bias=bias), (8, 7, 7)).extras for bias in (True, False))
+        added = 25 * 6
+        assert with_bias["bias"] - without.get("bias", 0) == added
+        assert with_bias.get("elementwise", 0) <= without.get("elementwise", 0)

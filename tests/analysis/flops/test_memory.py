@@ -52,6 +52,12 @@ def test_a_batch_that_no_machine_could_hold() -> None:
         assert estimate_memory(create_model("drconv_shufflenet_v2_x0_5"), (3, 224, 224), 10**6) == found
 
 
+def test_the_mode_does_not_matter() -> None:
+    # One image, and a BatchNorm on a 1x1 map, which would fail in train mode.
+    model = nn.Sequential(DRConv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    assert estimate_memory(model.train(), (3, 8, 8)) == estimate_memory(model.eval(), (3, 8, 8))
+
+
 def test_half_precision_takes_half() -> None:
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU())
     single, half = estimate_memory(model, (4, 9, 9)), estimate_memory(model.half(), (4, 9, 9))
@@ -67,3 +73,5 @@ def test_a_model_that_looks_at_values_is_refused() -> None:
         estimate_memory(Looks(), (3, 4, 4))
     with pytest.raises(ArgumentError, match="sizes must be at least 1"):
         estimate_memory(nn.ReLU(), (3, 4, 4), 0)
+    with pytest.raises(ModelError, match="ReLU failed on an input of"):
+        estimate_memory(nn.ReLU(), (3, 4, 4), 10**30)

@@ -38,6 +38,8 @@ CASES = {
     "bmm": (lambda x: torch.bmm(x[0], x[0].mT), C * H * H * W, {}),
     "baddbmm": (lambda x: torch.baddbmm(x.new_ones(1), x[0], x[0].mT), C * H * H * W, {"bias": C * H * H}),
     "einsum": (lambda x: torch.einsum("bchw,cd->bdhw", x, x.new_ones(C, 5)), N * 5, {}),
+    "einsum-elementwise": (lambda x: torch.einsum("bchw,c->bchw", x, x.new_ones(C)), 0, {"elementwise": N}),
+    "matrix-vector": (lambda x: x[0, 0] @ x.new_ones(W), H * W, {}),
     "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), 2 * C * H * H * W, {}),
     "batch_norm": (lambda x: F.batch_norm(x, x.new_ones(C), x.new_ones(C), x.new_ones(C), x.new_ones(C)), 0,
                    {"norm": 2 * N}),
@@ -60,7 +62,7 @@ CASES = {
 
 
 # These take the batch of one away.
-FOR_ONE_IMAGE = ("bmm", "baddbmm", "dot")
+FOR_ONE_IMAGE = ("bmm", "baddbmm", "dot", "matrix-vector")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,8 @@ def test_operator(name: str, batch_size: int) -> None:
     assert report.madds == madds
     assert {kind: n for kind, n in report.extras.items() if n} == extras
     assert not report.uncounted
+    if madds:
+        assert count_flops(Call(function), (C, H, W), batch_size=batch_size, engine="dispatch").madds == madds
 
 
 def test_what_has_no_formula_is_named_with_its_size() -> None:

@@ -1,7 +1,7 @@
 """The released counter's figures, and each of its rules by hand."""
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from drconv.analysis.flops import count_flops, count_released
 from drconv.layers import DRConv2d, DynamicConv2d
@@ -45,3 +45,15 @@ def test_rules(layer: nn.Module, input: tuple[int, ...], count: int) -> None:
     assert report.executed == count_flops(model, input).executed
     for counted in report.layers:
         assert not counted.stages or sum(s.madds for s in counted.stages) == counted.madds
+
+
+def test_a_guide_that_is_not_used_does_not_count() -> None:
+    class Handed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = DRConv2d(3, 4, 1, num_regions=2, filter_generator="learned")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, x[:, :2])
+
+    assert count_released(Handed(), (3, 5, 5)).madds == 25 * 12
