@@ -50,7 +50,7 @@ def positive(name: str, value: int) -> int:
 def flag(name: str, value: bool) -> bool:
     """Return what must be true or false."""
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} must be True or False, got {name}={value!r}")
+        raise ArgumentError(f"{name} must be true or false, got {name}={value!r}")
     return value
 
 

@@ -227,7 +227,7 @@ def test_wrong_usage_is_one_message(args: tuple[str, ...], run_cli: Cli) -> None
         (("--sweep", "filter_generator=pool"), "unknown filter generator 'pool'; did you mean pooled?"),
         (("--sweep", "num_regions=100000"), "model 'drconv_shufflenet_v2_x0_5' cannot be built with"),
         (("--sweep", "num_classes=99999999999999999"), "num_classes must be at most 2147483647"),
-        (("--sweep", "features_only=5"), "features_only must be True or False, got features_only=5"),
+        (("--sweep", "features_only=5"), "features_only must be true or false, got features_only=5"),
         (("--memory", "1000000000000000000000"), "failed on an input of 1000000000000000000000x3x64x64"),
         (("--convert", "conv1=dynamic_conv2d:temperature=1e300"), "temperature must be a positive number"),
         (("--convert", "conv1=drconv2d:num_regions=100000"), "cannot become 'drconv2d' with {'num_regions': 100000}"),

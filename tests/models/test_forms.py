@@ -110,9 +110,9 @@ def test_multiply_adds_are_within_half_a_percent_of_the_paper(name: str, madds: 
     [
         ("mobilenet_v2_x0_35", {"dropout": 2}, "dropout must be a number of at least 0 and below 1, got dropout=2"),
         ("dyconv_mobilenet_v3_small", {"dropout": "a"}, "dropout must be a number"),
-        ("resnet10", {"features_only": "no"}, "features_only must be True or False, got features_only='no'"),
-        ("drconv_resnet10", {"guide_bias": "x"}, "guide_bias must be True or False"),
-        ("shufflenet_v2_x0_5", {"share_guide": "x"}, "share_guide must be True or False"),
+        ("resnet10", {"features_only": "no"}, "features_only must be true or false, got features_only='no'"),
+        ("drconv_resnet10", {"guide_bias": "x"}, "guide_bias must be true or false"),
+        ("shufflenet_v2_x0_5", {"share_guide": "x"}, "share_guide must be true or false"),
         ("drconv_resnet10", {"num_regions": 2**40}, "num_regions must be at most 2147483647"),
         ("drconv_resnet10", {"filter_generator": ["pooled"]}, r"unknown filter generator \['pooled'\]; known: pooled"),
         ("dyconv_resnet10", {"temperature": 1e300}, "temperature must be a positive number"),
