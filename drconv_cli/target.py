@@ -27,6 +27,7 @@ class Target:
 
     Attributes:
         name: what was asked for, or the default.
+        title: the same, with what --convert put in.
         model: on `device`, in eval mode.
         device: where it is.
         input_size: of the images that it was made for, (C, H, W).
@@ -36,6 +37,7 @@ class Target:
     """
 
     name: str
+    title: str
     model: nn.Module
     device: torch.device
     input_size: tuple[int, int, int]
@@ -88,7 +90,9 @@ def open_target(
         weights = f"random weights (seed {seed})" if is_random else made + (_UNTRAINED if done else "")
     arguments: dict[str, Any] = {"model": name, "checkpoint": checkpoint, "device": str(where), "seed": seed}
     arguments |= {"convert": list(convert or ()), "converted": done}
-    return Target(name, built.to(where).eval(), where, size, weights, is_random, arguments)
+    layers = ", ".join(dict.fromkeys(parse_conversion(text).layer for text in convert or ()))
+    title = f"{name} ({layers})" if layers else name
+    return Target(name, title, built.to(where).eval(), where, size, weights, is_random, arguments)
 
 
 def _load(model: nn.Module, checkpoint: Path, conversions: Sequence[str] | None) -> tuple[nn.Module, str, list[str]]:

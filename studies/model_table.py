@@ -1,8 +1,10 @@
 """Count every registered network at its own image size and print the Markdown tables of docs/models.md.
 
-Run from the repository root: `python studies/model_table.py`. Takes some minutes and 4 GB of memory.
+Run from the repository root: `python studies/model_table.py [NAME ...]`, with names of plain networks for some rows
+only. All of them take about six minutes and 4 GB of memory.
 """
 
+import argparse
 from collections.abc import Iterator
 
 from drconv import count_flops, create_model, list_models
@@ -58,9 +60,12 @@ def cell(name: str, plain: int = 0, **keywords: str) -> str:
 
 def main() -> None:
     """Print a row per plain network, its other forms beside it, and the released forms."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *families()], help="a plain network")
+    wanted = parser.parse_args().names or list(families())
     print("| network | published | plain | DRConv, pooled | DRConv, basis | DRConv, learned | DyConv |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for name in families():
+    for name in wanted:
         madds = count_flops(create_model(name), default_input_size(name)).madds
         cells = [" / ".join(PUBLISHED.get(name, ("",))), cell(name)]
         cells += [cell(f"drconv_{name}", madds, filter_generator=generator) for generator in GENERATORS]
@@ -70,7 +75,7 @@ def main() -> None:
     print("| network of the released DRConv code | MAdds / parameters | by the released counter's rules |")
     print("|---|---:|---:|")
     for name in list_models():
-        if name.endswith("_released"):
+        if name.endswith("_released") and name.removeprefix("drconv_").removesuffix("_released") in wanted:
             released = count_released(create_model(name)).madds
             print(f"| `{name}` | {cell(name)} | {released / 1e6:,.2f} |", flush=True)
 

@@ -84,12 +84,13 @@ class ProfileReport:
                     (target.name, target.shape, c.candidate, *times, *ratios, c.error, c.equal_regions, c.refusal)
                 )
         where = self.environment
+        threads = "1 thread" if where["threads"] == 1 else f"{where['threads']} threads"
         shape = "x".join(map(str, self.input_shape))
         notes = (
             f"Medians and interquartile ranges of {self.rounds} interleaved rounds in eval mode, {self.dtype}, input "
             f"{shape}; ratios are medians of per-round ratios, below 1 is faster.",
             "Layers are timed whole (with all that makes their filters), on the inputs they get in the network.",
-            f"{where.get('device_name', where['cpu'])}, {where['threads']} threads, torch {where['torch']}.",
+            f"{where.get('device_name', where['cpu'])}, {threads}, torch {where['torch']}.",
         )
         return Table(f"Time of every dynamic layer and of the network, {where['device']}", columns, tuple(rows), notes)
 

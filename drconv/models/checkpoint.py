@@ -4,6 +4,7 @@ import pickle
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class CheckpointReport:
         return {"path": self.path, "layout": self.layout, "tensors": tensors}
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> CheckpointReport:
+def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> CheckpointReport:
     """Load weights into a model; every name and shape must fit.
 
     Weights of other people's DRConv are recognised by their names and translated (`drconv.models.foreign`); then, too,
@@ -86,7 +87,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> CheckpointReport:
     Raises:
         CheckpointError: the file cannot be read, holds code, or belongs to another model.
     """
-    return load_state(model, read_state_dict(path), path)
+    return load_state(model, read_state_dict(path), Path(path))
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> CheckpointReport:
@@ -155,12 +156,13 @@ def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict
     return {what: names for what, names in found.items() if names}
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint.
 
     Raises:
         CheckpointError: the file cannot be read, or is more than tensors in a dictionary.
     """
+    path = Path(path)
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,6 +1,7 @@
 """Models of timm and torchvision, where these are installed; none of their weights is downloaded."""
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Collection:
 
     def _load(self) -> ModuleType:
         try:
+            _prepare_torchvision()
             return importlib.import_module(self.package)
         except ModuleNotFoundError as error:
             if error.name == self.package:
@@ -64,9 +66,34 @@ class Collection:
             reason = error
         line = (str(reason).strip() or type(reason).__name__).partition("\n")[0]
         raise ModelError(
-            f"{self.package} cannot be imported ({line}); install what it needs, in releases made for torch "
-            f"{torch.__version__}: pip install --upgrade torchvision timm"
+            f"{self.package} cannot be imported ({line}); install what it needs, and the release of torchvision for "
+            f"torch {torch.__version__}"
         ) from reason
+
+
+_NMS = "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_libraries: list[torch.library.Library] = []
+
+
+def _prepare_torchvision() -> None:
+    """Import torchvision, also where its compiled part was made for another torch.
+
+    Its classifiers need nothing of that part, but the import does: the name of one operator, which is declared here if
+    it is missing. What does use the operator then fails with a message of torch. Nothing is done where torchvision is
+    not installed.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error) or _libraries:
+            raise
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _libraries.append(torch.library.Library("torchvision", "DEF"))
+        _libraries[0].define(_NMS)
+        importlib.import_module("torchvision")
 
 
 def _build_torchvision(module: ModuleType, name: str) -> nn.Module:

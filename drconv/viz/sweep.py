@@ -54,11 +54,12 @@ def sweep_figure(report: SweepReport, *, title: str) -> Figure:
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel(axis)
         axes.set_ylabel("MAdds per image (millions)")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * max(max(p.madds, p.executed) for p in report.points) / 1e6 or 1)
         axes.set_title(title, loc="left", fontsize=9)
         # Columns are filled first: theory on the left, executed on the right.
         handles = sorted(axes.lines, key=lambda line: not str(line.get_label()).endswith("theory"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+        if len(handles) > 1:
+            figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, handlelength=3.2)
     return figure
 
 

@@ -126,7 +126,7 @@ def flops(
     if axes:
         swept = _sweep(target, convert, axes, shape, convention, options)
         if plot is not None:
-            _draw(swept, target.name, plot, force)
+            _draw(swept, target.title, plot, force)
         show(swept)
     elif cross_check:
         checked = count_three_ways(target.model, shape)

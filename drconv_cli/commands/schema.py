@@ -20,7 +20,8 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a command's --json output."""
     destination = Destination.of("json", as_json, output, force)
-    published = {path.name.removesuffix(".json"): path for path in files("drconv_cli.schemas").iterdir()}
+    found = files("drconv_cli.schemas").iterdir()
+    published = {path.name.removesuffix(".json"): path for path in found if path.name.endswith(".json")}
     if command not in published:
         raise unknown_name("schema", command, sorted(published))
     emit_text(published[command].read_text(), destination)

@@ -125,7 +125,7 @@ def _check_apart(images: list[Path], written: list[Path]) -> None:
 
 def _describe_weights(target: Target, fresh: bool) -> str:
     """Return a line on where the weights come from, and what that means for the regions."""
-    line = f"{target.name} with {target.weights}"
+    line = f"{target.title} with {target.weights}"
     if fresh:
         line += ", BatchNorm statistics of the first image"
     if target.is_random:
@@ -169,7 +169,7 @@ def _draw(
         loaded.pixels,
         chosen,
         masks,
-        title=f"{readable_name(image)}: regions of {target.name}",
+        title=f"{readable_name(image)}: regions of {target.title}",
         notes=[*loaded.notes, *notes],
     )
     data = BytesIO()

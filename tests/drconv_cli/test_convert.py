@@ -139,7 +139,9 @@ def test_a_converted_network_is_drawn(net: str, photo: Path, tmp_path: Path, run
     assert done.code == 0, done.err
     assert "2 of 3 layers became DRConv2d; outputs start equal" in done.err
     data = json.loads(done.out)
-    assert "Net with weights as Net made them (seed 0); what --convert adds is untrained" in data["warnings"][0]
+    assert (
+        "Net (drconv2d) with weights as Net made them (seed 0); what --convert adds is untrained" in data["warnings"][0]
+    )
     # All regions start with one filter.
     cosines = data["result"]["images"][0]["layers"][0]["filter_cosines"]
     assert all(cosine == pytest.approx(1) for row in cosines for cosine in row)
@@ -163,7 +165,7 @@ def test_weights_are_loaded_before_the_conversion_if_they_fit_then(
     done = run_cli("visualize", photo, "-m", net, *options, "--size", 32, "-o", tmp_path / "o", "--json")
     assert done.code == 0, done.err
     (note,) = json.loads(done.out)["warnings"]
-    assert f"Net with weights of {tmp_path / 'w.pt'}, loaded {when} --convert" in note
+    assert f"Net (drconv2d) with weights of {tmp_path / 'w.pt'}, loaded {when} --convert" in note
     assert ("untrained" in note) == (when == "before")
 
 

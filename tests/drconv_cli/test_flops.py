@@ -62,13 +62,15 @@ def test_json_follows_the_published_schema(args: tuple[object, ...], run_cli: Cl
 def test_the_schema_refuses_what_is_not_in_it(run_cli: Cli) -> None:
     schema = json.loads(run_cli("schema", "flops").out)
     printed = json.loads(run_cli("flops", NET, "--size", 64, "--json").out)
-    for change in ({"madds": -1}, {"madds": 1.5}, {"unknown": 1}, {"layers": [{}]}):
+    assert jsonschema.validate(printed | {"result": printed["result"] | {"a_later_key": 1}}, schema) is None
+    for change in ({"madds": -1}, {"madds": 1.5}, {"convention": None}, {"layers": [{}]}):
         wrong = printed | {"result": printed["result"] | change}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
 
 
 def test_schema_of_an_unknown_command(run_cli: Cli, tmp_path: Path) -> None:
+    assert run_cli("schema", "__init__.py").err == "drconv: error: unknown schema '__init__.py'; known: flops\n"
     done = run_cli("schema", "flop")
     assert (done.code, done.err) == (1, "drconv: error: unknown schema 'flop'; did you mean flops?\n")
     assert run_cli("schema", "flops", "-o", tmp_path / "s.json").code == 0
@@ -106,6 +108,8 @@ def test_released_convention(run_cli: Cli) -> None:
     assert "released DRConv code" in found["convention"]
     table = run_cli("flops", "shufflenet_v2_x0_5", "--convention", "released", "--size", 64).out
     assert "released DRConv code" in table
+    assert table.startswith("Operations and parameters")
+    assert table.splitlines()[1].split() == ["layer", "type", "stage", "operations", "share", "generated", "params"]
 
 
 def test_cross_check_agrees_and_a_wrong_formula_exits_1(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,3 +144,18 @@ def test_what_is_no_state_dict_is_said_so(content: object, tmp_path: Path) -> No
     torch.save(content, path)
     with pytest.raises(CheckpointError, match="dictionary of tensors"):
         load_checkpoint(net(), path)
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 4, 1)
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    assert (
+        load_checkpoint(nn.Conv2d(3, 4, 1), str(tmp_path / "w.pt")).layout
+        == load_checkpoint(nn.Conv2d(3, 4, 1), tmp_path / "w.pt").layout
+    )
+
+
+def test_parameters_without_a_shape(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(3, 4, 1).state_dict(), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="has parameters without a shape yet"):
+        load_checkpoint(nn.LazyConv2d(4, 1), tmp_path / "w.pt")

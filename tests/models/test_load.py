@@ -133,7 +133,7 @@ def test_names_that_a_collection_does_not_have(spec: str, error: type[Exception]
         (ModuleNotFoundError("No module named 'timm'", name="timm"), "^timm is not installed; pip install timm$"),
         (
             ModuleNotFoundError("No module named 'yaml'", name="yaml"),
-            r"^timm cannot be imported \(No module named 'yaml'\); install what it needs, in releases made for ",
+            r"^timm cannot be imported \(No module named 'yaml'\); install what it needs, and the release of ",
         ),
         (RuntimeError("operator torchvision::nms does not exist"), r"cannot be imported \(operator torchvision::nms"),
     ],

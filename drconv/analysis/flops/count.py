@@ -180,6 +180,10 @@ class Counting:
             found = counter(module, call.inputs[0], call.output)
             if found is None:
                 raise ArgumentError(f"the counter of {type(module).__name__} gave None for {name}; expected an integer")
+            if found == {}:
+                raise ArgumentError(
+                    f"the counter of {type(module).__name__} gave no stage for {name}; expected one or more"
+                )
             for stage, madds in (found if isinstance(found, Mapping) else {"": found}).items():
                 stages[stage] += self._per_image(int(madds))
         executed = self._per_image(self.seen.madds[name])
@@ -241,10 +245,10 @@ def _warnings(layers: Sequence[LayerFlops], seen: Observation) -> Iterator[str]:
     found = []
     for layer in layers:
         making = sum(s.madds for s in layer.stages if s.stage in _GENERATING)
-        using = sum(s.madds for s in layer.stages if s.stage == "convolution")
+        using = next((s.madds for s in layer.stages if s.stage == "convolution"), None)
         output = next((call.output for call in seen.calls.get(layer.name, ()) if call.output), None)
-        if making > using and output is not None:
-            found.append(f"{layer.name} ({output[-2]}x{output[-1]} map, {making / max(1, using):.1f} x)")
+        if using and making > using and output is not None:
+            found.append(f"{layer.name or layer.type} ({output[-2]}x{output[-1]} map, {making / using:.1f} x)")
     if found:
         listed = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         many = "one layer" if len(found) == 1 else f"{len(found)} layers"

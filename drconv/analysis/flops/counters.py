@@ -48,13 +48,14 @@ def register_counter(layer: type[nn.Module], counter: T | None = None) -> Any:
     Args:
         layer: the class; subclasses are meant, too.
         counter: (module, shape of its first tensor argument, shape of its output) -> multiply-adds for the whole
-            batch, as an integer or as a mapping from stages to integers.
+            batch, as an integer or as a mapping from stages to integers. Stages called generator, attention or mixing
+            are taken to make filters, and one called convolution to use them.
 
     Returns:
         The counter, or a decorator for it.
 
     Raises:
-        ArgumentError: `layer` is no module class.
+        ArgumentError: `layer` is no module class, or has a counter already.
 
     Example:
         >>> @register_counter(CondConv2d)
@@ -66,6 +67,8 @@ def register_counter(layer: type[nn.Module], counter: T | None = None) -> Any:
         raise ArgumentError(f"layer must be a subclass of nn.Module, got {layer!r}")
 
     def add(function: T) -> T:
+        if layer in REGISTERED:
+            raise ArgumentError(f"{layer.__name__} has a counter already; a class can have one")
         REGISTERED[layer] = function
         return function
 

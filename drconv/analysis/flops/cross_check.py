@@ -71,13 +71,17 @@ class CrossCheck:
         rows: list[tuple[Cell, ...]] = [
             (x.name, x.type, x.closed_form, x.fvcore, x.dispatch, _verdict(x)) for x in self.layers
         ]
+        # A total of some layers only would read as one of all.
         known = [x.closed_form for x in self.layers if x.closed_form is not None]
-        totals = (sum(known), sum(x.fvcore for x in self.layers), sum(x.dispatch for x in self.layers))
+        closed = sum(known) if len(known) == len(self.layers) else None
+        totals = (closed, sum(x.fvcore for x in self.layers), sum(x.dispatch for x in self.layers))
         rows.append(("total", None, *totals, "no" if self.disagreeing else "yes"))
         without = [x.name or "(the model itself)" for x in self.layers if x.closed_form is None]
         notes = ["MAdds per image; FlopCounterMode's FLOPs are halved."]
         if without:
             notes.append(f"No closed form, so that two counts are compared: {', '.join(without)}.")
+        if any(x.registered for x in self.layers):
+            notes.append("registered: a formula given to register_counter stands, and what ran is beside it.")
         return Table(
             f"Three counts for one {'x'.join(map(str, self.input_size))} image", columns, tuple(rows), tuple(notes)
         )

@@ -134,14 +134,21 @@ class FlopReport:
     @property
     def title(self) -> str:
         """One line on what was counted."""
-        return f"MAdds and parameters for one {'x'.join(map(str, self.input_size))} image"
+        what = "MAdds" if self._is_madds else "Operations"
+        return f"{what} and parameters for one {'x'.join(map(str, self.input_size))} image"
+
+    @property
+    def _is_madds(self) -> bool:
+        return self.convention == CONVENTION
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Convention, what stands beside it, and what is missing."""
         backend = self.backend or "the backend that each call chooses"
-        columns = f"theory: one filter per position; executed: what {backend} does"
-        notes = [f"{self.convention}. {columns}. Counted by {self.engine}."]
+        notes = [f"{self.convention}."]
+        if self._is_madds:
+            columns = f"theory: one filter per position; executed: what {backend} does"
+            notes = [f"{self.convention}. {columns}. Counted by {self.engine}."]
         listed = [f"{kind} {count:,}" for kind, count in self.extras.items() if kind not in self.include and count]
         if listed:
             notes.append(f"Left out ({KIND_UNITS}): {', '.join(listed)}.")
@@ -153,7 +160,8 @@ class FlopReport:
             share = f"about {self.uncounted_share:.2%} of the MAdds at one operation per element"
             notes.append(f"Not counted, for lack of a formula: {', '.join(listed)} ({share}).")
         if self.uncalled:
-            notes.append(f"Never called: {', '.join(self.uncalled)}.")
+            names = ", ".join(self.uncalled)
+            notes.append(f"Not called as modules (a function that used their weights counts with its caller): {names}.")
         if self.memory is not None:
             notes.append(f"{self.memory.note}.")
         return (*notes, *(f"Warning: {warning}." for warning in self.warnings))
@@ -167,13 +175,16 @@ class FlopReport:
         total = max(1, self.madds)
         backward = self.backward is not None
         columns = [Column(text) for text in texts]
-        columns += [Column("theory", "count"), Column("share", "share"), Column("executed", "count")]
-        columns += [Column("ratio", "ratio"), *(Column(kind, "count") for kind in self.include)]
+        columns += [Column("theory" if self._is_madds else "operations", "count"), Column("share", "share")]
+        # By other rules than those of multiply-adds there is nothing to compare what is executed with.
+        columns += [Column("executed", "count"), Column("ratio", "ratio")] * self._is_madds
+        columns += [Column(kind, "count") for kind in self.include]
         columns += [Column("backward", "count")] * backward
         columns += [Column("generated", "count"), Column("params", "count")]
 
         def row(x: Any) -> tuple[Cell, ...]:
-            cells: list[Cell] = [x.madds, x.madds / total, x.executed, x.executed / x.madds if x.madds else None]
+            cells: list[Cell] = [x.madds, x.madds / total]
+            cells += [x.executed, x.executed / x.madds if x.madds else None] * self._is_madds
             cells += [x.extras.get(kind, 0) for kind in self.include]
             cells += [getattr(x, "backward", None)] * backward
             return (*cells, getattr(x, "generated", None) or None, x.params)

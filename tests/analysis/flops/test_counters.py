@@ -108,6 +108,11 @@ def test_theory_is_the_formula_and_executed_is_what_ran() -> None:
 def test_bad_counters() -> None:
     with pytest.raises(ArgumentError, match=r"layer must be a subclass of nn\.Module, got 3"):
         register_counter(3, condconv_madds)
+    register_counter(nn.Tanh, lambda layer, input, output: {})
+    with pytest.raises(ArgumentError, match="the counter of Tanh gave no stage for 0"):
+        count_flops(nn.Sequential(nn.Tanh()), (3, 4, 4))
+    with pytest.raises(ArgumentError, match="Tanh has a counter already"):
+        register_counter(nn.Tanh, condconv_madds)
     register_counter(nn.ReLU, lambda layer, input, output: None)
     with pytest.raises(ArgumentError, match="the counter of ReLU gave None"):
         count_flops(nn.Sequential(nn.ReLU()), (3, 4, 4))
@@ -123,3 +128,18 @@ def test_a_generator_that_is_not_ours_has_no_closed_form() -> None:
     (check,) = cross_check(layer, (3, 5, 5)).layers
     assert (check.closed_form, check.agrees) == (None, True)
     assert check.fvcore == check.dispatch == 25 * (3 * 2 + 3 * 4)
+
+
+def test_a_warning_needs_a_stage_that_uses_the_filters() -> None:
+    layer = nn.Sequential(CondConv2d(8, 12, 3))
+    register_counter(CondConv2d, lambda layer, input, output: {"generator": 1000, "apply": 1})
+    assert count_flops(layer, (8, 4, 4)).warnings == ()
+
+
+def test_a_total_of_some_closed_forms_is_left_out() -> None:
+    register_counter(CondConv2d, condconv_madds)
+    check = cross_check(nn.Sequential(CondConv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), (3, 4, 4))
+    assert check.to_table().rows[-1][2] == sum(x.closed_form for x in check.layers)
+    assert any(note.startswith("registered: ") for note in check.to_table().notes)
+    unknown = cross_check(nn.Sequential(DenseDRConv(3, 2)), (3, 4, 4))
+    assert unknown.to_table().rows[-1][2] is not None
