@@ -31,7 +31,7 @@ test-fast: $(STAMP)  ## Run the tests that are not marked slow.
 
 test-lowest:  ## Run the whole suite with the oldest versions that pyproject.toml allows, in .venv-lowest.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest hypothesis
 	.venv-lowest/bin/python -m pytest
 
 lint: $(STAMP)  ## Check style and types.

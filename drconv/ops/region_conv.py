@@ -136,7 +136,8 @@ def _forward(
     chosen = choose_backend(problem, settings[-1])
     if problem.batch == 0:
         return _empty_output(input, problem)
-    output = chosen.forward()(problem, input, region_filters, guided_mask(guided_feature))
+    mask = (chosen.guided_mask() or guided_mask)(guided_feature)
+    output = chosen.forward()(problem, input, region_filters, mask)
     if bias is not None:
         output += bias.view(-1, 1, 1)
     return output
@@ -157,7 +158,7 @@ def _backward(
     grads = _empty_gradients(input, region_filters, guided_feature, wanted)
     if problem.batch == 0:
         return grads[0], grads[1].zero_(), grads[2]
-    mask = guided_mask(guided_feature)
+    mask = (chosen.guided_mask() or guided_mask)(guided_feature)
     found = chosen.backward()(problem, grad_output, input, region_filters, mask, tuple(wanted))
     grad_guide = None
     if found.products is not None:
