@@ -11,8 +11,8 @@ _INDEX_LIMIT = 2**31
 
 def why_not(problem: RegionConvProblem) -> str | None:
     """Return why the compiled kernels cannot run a problem; compiles them if they have never been used."""
-    padded = [n + 2 * pad for n, pad in zip(problem.input_size, problem.padding, strict=True)]
-    pixels = max(problem.positions, padded[0] * padded[1], problem.num_regions)
+    (height, width), (pad_h, pad_w) = problem.input_size, problem.padding
+    pixels = max(problem.positions, (height + 2 * pad_h) * (width + 2 * pad_w), problem.num_regions)
     if pixels >= _INDEX_LIMIT:
         return f"one sample may have at most {_INDEX_LIMIT - 1} pixels with padding, got {pixels}"
     return library.why_not()

@@ -30,16 +30,13 @@ def guided_mask(guided_feature: Tensor) -> Tensor:
     """Return the region of every position, `[B, U, V]` in int32, by the rule of `drconv.ops.guided_mask`."""
     if guided_feature.dtype != torch.float32:
         return guided_feature.argmax(1).to(torch.int32)
-    batch, regions, height, width = guided_feature.shape
     if not _is_even(guided_feature) or 1 not in _steps(guided_feature)[1:]:
         guided_feature = guided_feature.contiguous()
-    steps = _steps(guided_feature)
     native = load()
+    batch, regions, height, width = guided_feature.shape
+    sizes = (batch, regions, height * width, *_steps(guided_feature), native.threads())
     mask = torch.empty((batch, height, width), dtype=torch.int32)
-    sizes = (batch, regions, height * width)
-    _check(native.functions["argmax"](
-        native.isa, guided_feature.data_ptr(), *sizes, *steps, native.threads(), mask.data_ptr()
-    ))  # fmt: skip
+    _check(native.functions["argmax"](native.isa, guided_feature.data_ptr(), *sizes, mask.data_ptr()))
     return mask
 
 
@@ -47,9 +44,8 @@ def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, g
     """Sort positions by region, and multiply each region's rows by its filter."""
     native, p = load(), problem
     x, filters, mask = _laid_out(p, input), _filters(region_filters), _mask(guided_mask)
-    shape = (p.batch, p.out_channels, *p.output_size)
-    output = torch.empty(shape, dtype=torch.float32, memory_format=p.memory_format)
     plan = _plan(native, p, _steps(x), filters.stride(), native.threads())
+    output = torch.empty(plan.output_shape, dtype=torch.float32, memory_format=p.memory_format)
     _run(native, plan, "forward", x, filters, mask, output)
     return output
 
@@ -87,16 +83,23 @@ class _Plan:
     def __init__(self, native: Library, conv: Conv) -> None:
         self.conv = conv
         self.address = addressof(conv)
-        names = ("forward", "input_gradient", "filter_gradient", "products")
-        self.scratch = {name: native.functions[f"{name}_scratch"](native.isa, self.address) for name in names}
+        self.output_shape = (conv.batch, conv.out_channels, conv.out_height, conv.out_width)
+        self.calls = {
+            name: (native.functions[name], native.functions[f"{name}_scratch"](native.isa, self.address))
+            for name in ("forward", "input_gradient", "filter_gradient", "products")
+        }
 
 
-def _run(native: Library, plan: _Plan, name: str, *tensors: Tensor) -> None:
-    size = plan.scratch[name]
+def _run(native: Library, plan: _Plan, name: str, first: Tensor, second: Tensor, third: Tensor, out: Tensor) -> None:
+    function, size = plan.calls[name]
     # The kernels align what they cut out of it to 64 bytes, counted from its start, as torch aligns that.
     scratch = torch.empty(size, dtype=torch.uint8)
-    pointers = [tensor.data_ptr() for tensor in tensors]
-    _check(native.functions[name](native.isa, plan.address, *pointers, scratch.data_ptr(), size))
+    _check(
+        function(
+            native.isa, plan.address, first.data_ptr(), second.data_ptr(), third.data_ptr(), out.data_ptr(),
+            scratch.data_ptr(), size,
+        )
+    )  # fmt: skip
 
 
 def _check(status: int) -> None:
@@ -150,4 +153,6 @@ def _filters(region_filters: Tensor) -> Tensor:
 
 
 def _mask(guided_mask: Tensor) -> Tensor:
+    if guided_mask.dtype == torch.int32 and guided_mask.is_contiguous():
+        return guided_mask
     return guided_mask.to(torch.int32).contiguous()

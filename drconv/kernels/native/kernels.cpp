@@ -4,6 +4,7 @@
 #include "filter_gradient.h"
 #include "forward.h"
 #include "input_gradient.h"
+#include "lookup.h"
 #include "products.h"
 
 namespace {
@@ -22,6 +23,11 @@ int64_t run(Pass& pass, int64_t scratch_bytes, int64_t* needed) {
 
 int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask, float* output,
                 void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  if (Lookup::suits(*c)) {
+    Lookup pass(*c, input, filters, mask, output, scratch);
+    const int64_t status = run(pass, scratch_bytes, needed);
+    return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+  }
   Forward pass(*c, false, input, filters, mask, output, scratch);
   const int64_t status = run(pass, scratch_bytes, needed);
   return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -23,7 +22,7 @@ import torch
 
 from drconv.errors import BackendError
 
-__all__ = ["ISAS", "Conv", "Library", "load", "why_not"]
+__all__ = ["ISAS", "Conv", "Library", "forget", "load", "why_not"]
 
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2}
 """Instruction sets by name, as numbered in drconv_native.h; the last one that the CPU has is taken."""
@@ -137,12 +136,25 @@ def why_not() -> str | None:
     return found if isinstance(found, str) else None
 
 
+_found: dict[None, Library | str] = {}
+
+
 def _outcome() -> Library | str:
+    found = _found.get(None)
+    if found is None:
+        with _lock:
+            found = _found.get(None)
+            if found is None:
+                found = _found[None] = _look()
+    return found
+
+
+def forget() -> None:
+    """Look again at the next use, as a new process would."""
     with _lock:
-        return _look()
+        _found.clear()
 
 
-@cache
 def _look() -> Library | str:
     """Open the shipped library, else the compiled one; a string is the reason why neither works."""
     wanted = os.environ.get("DRCONV_NATIVE_ISA")

@@ -14,13 +14,13 @@ def use_isa(name: str) -> Iterator[None]:
     """Make the kernels of an instruction set the ones that are called; skip the test if this CPU has not got it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRCONV_NATIVE_ISA", name)
-        library._look.cache_clear()
+        library.forget()
         try:
             library.load()
         except BackendError as error:
-            library._look.cache_clear()
+            library.forget()
             if "cannot run here" not in str(error):
                 raise
             pytest.skip(str(error))
         yield
-    library._look.cache_clear()
+    library.forget()

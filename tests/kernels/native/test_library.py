@@ -46,7 +46,7 @@ def run(code: str, **variables: str) -> str:
 
 
 def test_import_looks_for_nothing(tmp_path: Path) -> None:
-    code = "import drconv.layers; from drconv.kernels.native.library import _look; print(_look.cache_info().currsize)"
+    code = "import drconv.layers; from drconv.kernels.native.library import _found; print(len(_found))"
     assert run(code, DRCONV_CACHE=str(tmp_path / "cache"), CXX="/nowhere/c++") == "0"
     assert not (tmp_path / "cache").exists()
 
@@ -125,10 +125,10 @@ def test_outcome_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_unknown_instruction_set_is_an_error(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRCONV_NATIVE_ISA", value)
-    library._look.cache_clear()
+    library.forget()
     with pytest.raises(BackendError, match=message):
         BACKENDS["native"].why_not(PROBLEM)
-    library._look.cache_clear()
+    library.forget()
 
 
 def test_an_instruction_set_that_this_cpu_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
