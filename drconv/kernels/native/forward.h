@@ -17,6 +17,11 @@ namespace {
 constexpr Int kBandBytes = 768 << 10;
 constexpr Int kTransposedBandBytes = 384 << 10;
 
+// Rows that are read in place are fetched ahead if all maps together are larger than this, and if a row is long enough
+// for its arithmetic to hide the extra instructions.
+constexpr Int kNearBytes = 1 << 20;
+constexpr Int kLongRow = 32;
+
 struct Forward {
   Geometry geometry;
   Map in, out;
@@ -173,6 +178,8 @@ struct Forward {
     call.depth_stride = filter.depth_stride;
     call.out_stride = out.channels;
     call.out_index = memory.list + begin;
+    call.far = reads_in_place(in, geometry) && call.depth >= kLongRow &&
+               batch * geometry.positions() * (in.channels + out.channels) * 4 > kNearBytes;
     const Int columns = bank.view.columns;
     for (Int g = 0; g < groups; g++) {
       const Int from = column_parts == 1 ? 0 : column_first(part);

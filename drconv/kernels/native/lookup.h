@@ -100,8 +100,8 @@ struct Lookup {
     for (Int c = first; c < least(first + part_channels, in.channels); c++) {
       const float* plane = in.at(input, sample) + c * in.channel_stride;
       for (Int y = 0; y < geometry.height; y++)
-        memcpy(memory.plane + (y + geometry.pad_h) * row_length + geometry.pad_w, plane + y * geometry.width,
-               static_cast<size_t>(geometry.width) * sizeof(float));
+        copy(plane + y * geometry.width, geometry.width,
+             memory.plane + (y + geometry.pad_h) * row_length + geometry.pad_w);
       for (Int j = 0; j < regions; j++) {
         const float* filter = view.at(shared ? 0 : sample, j) + c * view.column_stride;
         for (Int t = 0; t < geometry.taps(); t++) memory.tables[t * kLanes + j] = filter[t * view.tap_stride];
@@ -111,6 +111,33 @@ struct Lookup {
         channel<9>(memory, region, to);
       else
         channel<0>(memory, region, to);
+    }
+  }
+
+  // Rows are short: a call of memcpy takes longer than the copy.
+  static void copy(const float* from, Int count, float* to) {
+    Int i = 0;
+    for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+    if (i < count) store(to + i, load(from + i, Tail(count - i)), Tail(count - i));
+  }
+
+  // Two rows of a 3x3 convolution without stride or dilation down share what they read.
+  void two_rows(const Vec (&table)[9], const Int (&offset)[9], const float* row, const int32_t* region,
+                float* to) const {
+    const Int width = geometry.out_width;
+    for (Int v = 0; v < width; v += kLanes) {
+      const Tail tail(width - v);
+      const IntVec upper = load(region + v, tail), lower = load(region + width + v, tail);
+      Vec a[2] = {}, b[2] = {};
+      DRCONV_UNROLL for (int y = 0; y < 4; y++) {
+        DRCONV_UNROLL for (int x = 0; x < 3; x++) {
+          const Vec pixel = load(row + v + y * row_length + offset[x]);
+          if (y < 3) a[y & 1] += look_up(table[(y < 3 ? y : 0) * 3 + x], upper) * pixel;
+          if (y > 0) b[y & 1] += look_up(table[(y > 0 ? y - 1 : 0) * 3 + x], lower) * pixel;
+        }
+      }
+      store(to + v, a[0] + a[1], tail);
+      store(to + width + v, b[0] + b[1], tail);
     }
   }
 
@@ -124,7 +151,14 @@ struct Lookup {
       table[t] = load(memory.tables + t * kLanes);
       offset[t] = memory.offset[t];
     }
-    for (Int u = 0; u < geometry.out_height; u++) {
+    Int u = 0;
+    if constexpr (kTaps == 9) {
+      if (geometry.kernel_h == 3 && geometry.stride_h == 1 && geometry.dilation_h == 1)
+        for (; u + 2 <= geometry.out_height; u += 2)
+          two_rows(table, offset, memory.plane + u * row_length, region + u * geometry.out_width,
+                   to + u * geometry.out_width);
+    }
+    for (; u < geometry.out_height; u++) {
       const float* row = memory.plane + u * geometry.stride_h * row_length;
       for (Int v = 0; v < geometry.out_width; v += kLanes) {
         const Tail tail(geometry.out_width - v);

@@ -32,6 +32,8 @@ struct TileCall {
   Int out_stride;
   const int32_t* out_index;
   bool accumulate;
+  // Rows and results come from beyond the second cache.
+  bool far;
   // `Dot`: dots[i] is set to, or grows by, the product of row i of the result and of `out`.
   float* dots;
   // What will be needed soon, fetched a line for every line of the filter; the step is 0 if nothing is.
@@ -162,6 +164,18 @@ inline void run_tiles(TileCall call, const ColumnBlock& block, Int first, Int co
   block.tiles[count](call);
 }
 
+// Fetches rows that the tile after this one reads and writes: they lie as scattered as their region, which no prefetcher
+// of the machine follows.
+DRCONV_INLINE void prefetch_rows(const TileCall& call, Int from, Int to, Int columns) {
+  constexpr Int kLine = 16;  // floats
+  for (Int i = from; i < to; i++) {
+    const float* row = call.rows + static_cast<Int>(call.row_index[i]) * call.row_stride + call.tap_offset[0];
+    for (Int k = 0; k < call.depth; k += kLine) __builtin_prefetch(row + k, 0, 3);
+    const float* out = call.out + static_cast<Int>(call.out_index[i]) * call.out_stride;
+    for (Int n = 0; n < columns; n += kLine) __builtin_prefetch(out + n, 1, 3);
+  }
+}
+
 // Multiplies `count` listed rows with all columns of a filter. `next` are the filters needed after this one, which are
 // fetched while the first rows pass: nothing else hides the memory's latency where filters outweigh the map.
 inline void multiply_rows(const TileTable& table, const TileCall& call, Int count, Int columns, const float* next) {
@@ -176,6 +190,7 @@ inline void multiply_rows(const TileTable& table, const TileCall& call, Int coun
     const Int rows = kTileRows[kTileVectors], parts = ceil_div(count, rows);
     for (Int part = 0; part < parts; part++) {
       const Int from = count * part / parts, to = count * (part + 1) / parts;
+      if (call.far) prefetch_rows(call, to, least(count, to + rows), columns);
       for (Int b = 0; b < blocks; b++) {
         const ColumnBlock block(table, columns, b, blocks);
         TileCall tile = now;
@@ -195,6 +210,7 @@ inline void multiply_rows(const TileTable& table, const TileCall& call, Int coun
     for (Int part = 0; part < parts; part++) {
       // Even parts, so that none is tiny.
       const Int from = count * part / parts, to = count * (part + 1) / parts;
+      if (call.far && b == 0) prefetch_rows(call, to, least(count, to + kTileRows[block.vectors]), columns);
       TileCall tile = now;
       if (part == 0 && next) {
         tile.soon = next;
