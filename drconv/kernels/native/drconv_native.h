@@ -37,8 +37,10 @@ typedef struct {
   int64_t threads;
 } drconv_conv;
 
-// Called with (body, data, threads, 0): runs body(data) on that many threads. GOMP_parallel of the process.
+// GOMP_parallel of the process: called with (body, data, threads, 0), it runs body(data) on at most that many threads.
 typedef void (*drconv_parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
+// omp_get_thread_num and omp_get_num_threads: this thread's number in the team, and how many the team has.
+typedef int (*drconv_team_number)(void);
 
 DRCONV_API int64_t drconv_abi(void);
 DRCONV_API int64_t drconv_conv_size(void);
@@ -47,7 +49,7 @@ DRCONV_API int64_t drconv_conv_size(void);
 DRCONV_API int64_t drconv_has_isa(int64_t isa);
 
 // Without it everything runs on the calling thread.
-DRCONV_API void drconv_set_parallel(drconv_parallel parallel);
+DRCONV_API void drconv_set_parallel(drconv_parallel parallel, drconv_team_number number, drconv_team_number size);
 
 // Bytes of scratch memory, aligned to 64, that the function of the same name needs; no kernel allocates any.
 DRCONV_API int64_t drconv_forward_scratch(int64_t isa, const drconv_conv* conv);

@@ -191,16 +191,16 @@ def _prepare(library: ctypes.CDLL, wanted: str | None) -> Library:
     able = [name for name, isa in ISAS.items() if library.drconv_has_isa(isa)]
     if wanted is not None and wanted not in able:
         raise BackendError(f"DRCONV_NATIVE_ISA={wanted} cannot run here; this CPU and library can: {', '.join(able)}")
-    parallel = _openmp_of_process()
-    library.drconv_set_parallel.argtypes, library.drconv_set_parallel.restype = (_POINTER,), None
-    library.drconv_set_parallel(parallel)
+    runtime = _openmp_of_process()
+    library.drconv_set_parallel.argtypes, library.drconv_set_parallel.restype = (_POINTER,) * 3, None
+    library.drconv_set_parallel(*(runtime or (None,) * 3))
     name = wanted or able[-1]
     functions = {function: getattr(library, f"drconv_{function}") for function in _SIGNATURES}
-    return Library(functions, ISAS[name], name, parallel is not None, os.getpid())
+    return Library(functions, ISAS[name], name, runtime is not None, os.getpid())
 
 
-def _openmp_of_process() -> int | None:
-    """Return the address of GOMP_parallel in the OpenMP runtime that torch has loaded; LLVM's and Intel's have it too.
+def _openmp_of_process() -> list[int | None] | None:
+    """Return the functions of the OpenMP runtime that torch has loaded; LLVM's and Intel's have GNU's entry point too.
 
     Linking against one instead could bring a second pool of threads into the process.
     """
@@ -213,10 +213,13 @@ def _openmp_of_process() -> int | None:
     home = str(Path(torch.__file__).parent.parent)
     for path in sorted(runtimes, key=lambda path: not path.startswith(home)):
         try:
-            function = ctypes.CDLL(path).GOMP_parallel
+            runtime = ctypes.CDLL(path)
+            functions = [
+                getattr(runtime, name) for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+            ]
         except (OSError, AttributeError):
             continue
-        return ctypes.cast(function, _POINTER).value
+        return [ctypes.cast(function, _POINTER).value for function in functions]
     return None
 
 
