@@ -5,7 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-lowest lint format golden clean
+NATIVE := drconv/kernels/native
+SANITIZED := build/native
+SANITIZE := -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -ffp-contract=fast
+X86 := $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512)
+FLAGS_avx2 := -mavx2 -mfma
+FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma
+HAVE := $(foreach isa,$(X86),-DDRCONV_WITH_$(shell echo $(isa) | tr a-z A-Z))
+
+.PHONY: help venv demo test test-fast test-native test-lowest lint format golden clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,9 +37,20 @@ test: $(STAMP)  ## Run the whole test suite.
 test-fast: $(STAMP)  ## Run the tests that are not marked slow.
 	$(BIN)/python -m pytest -m "not slow"
 
+test-native: $(SANITIZED)/check_kernels  ## Check the compiled kernels under the address and undefined-behaviour sanitizers.
+	$<
+
+$(SANITIZED)/check_kernels: tests/kernels/native/check_kernels.cpp $(NATIVE)/dispatch.cpp $(NATIVE)/threads.cpp \
+		$(foreach isa,portable $(X86),$(SANITIZED)/$(isa).o)
+	$(CXX) $(SANITIZE) $(HAVE) -Wall -Wextra -pthread -I$(NATIVE) $^ -o $@
+
+$(SANITIZED)/%.o: $(wildcard $(NATIVE)/*)
+	@mkdir -p $(@D)
+	$(CXX) $(SANITIZE) $(HAVE) $(FLAGS_$*) -w -DDRCONV_TABLE=drconv_kernels_$* -c $(NATIVE)/kernels.cpp -o $@
+
 test-lowest:  ## Run the whole suite with the oldest versions that pyproject.toml allows, in .venv-lowest.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest hypothesis
 	.venv-lowest/bin/python -m pytest
 
 lint: $(STAMP)  ## Check style and types.

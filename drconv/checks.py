@@ -24,6 +24,8 @@ Size2d = int | Sequence[int]
 
 def pair(name: str, value: Size2d, minimum: int) -> tuple[int, int]:
     """Return an int or a sequence of one or two ints as two ints, none below `minimum`."""
+    if type(value) is int and value >= minimum:  # most calls, without the detours of the others
+        return value, value
     values = [_index(v) for v in (value if isinstance(value, Iterable) else (value,))]
     if len(values) == 1:
         values = values * 2

@@ -3,6 +3,7 @@
 import torch
 
 from drconv.errors import BackendError
+from drconv.kernels import native
 from drconv.kernels.backend import Backend, Gradients, RegionConvProblem, memory_format_of
 from drconv.registry import Registry
 
@@ -20,6 +21,9 @@ _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 BACKENDS: Registry[Backend] = Registry("backend")
 for _backend in (
+    Backend(
+        "native", "drconv.kernels.native.convolution", ("cpu",), (torch.float32,), True, native.why_not, own_mask=True
+    ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
     Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),
     Backend("reference", "drconv.kernels.reference", None, _FLOATS, automatic=False),

@@ -120,6 +120,8 @@ class Backend:
         dtypes: dtypes it takes.
         automatic: whether it may be picked when no backend is named.
         objection: further reasons not to run a problem; None is no objection.
+        own_mask: whether its module also has `guided_mask`, equal to that of `ops` but faster, and in any integer dtype
+            that its `forward` and `backward` take.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Backend:
     dtypes: tuple[torch.dtype, ...]
     automatic: bool
     objection: Callable[[RegionConvProblem], str | None] = lambda problem: None
+    own_mask: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.dtypes:
@@ -144,6 +147,13 @@ class Backend:
     def forward(self) -> Forward:
         """Return the forward function, importing its module on first use."""
         function: Forward = import_module(self.module).forward
+        return function
+
+    def guided_mask(self) -> Callable[[Tensor], Tensor] | None:
+        """Return the module's own way from scores to regions, importing it on first use, or None if it has none."""
+        if not self.own_mask:
+            return None
+        function: Callable[[Tensor], Tensor] = import_module(self.module).guided_mask
         return function
 
     def madds(self, problem: RegionConvProblem) -> int:

@@ -107,6 +107,31 @@ def _problem(
     return RegionConvProblem.of(input, region_filters, size, *pairs, groups)
 
 
+# What calls have been found to be: checking one anew takes longer than convolving a small map.
+_known_problems: dict[tuple[object, ...], RegionConvProblem] = {}
+_KNOWN_LIMIT = 4096
+
+
+def _known_problem(
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, settings: Settings
+) -> RegionConvProblem:
+    """Return what `_problem` does, remembered by all that it reads; not for symbolic sizes."""
+    stride, padding, dilation, groups, _ = settings
+    key = (
+        input.shape, input.stride(), input.dtype, input.device, region_filters.shape, region_filters.dtype,
+        region_filters.device, guided_feature.shape, guided_feature.dtype, guided_feature.device,
+        None if bias is None else (bias.shape, bias.dtype, bias.device),
+        *stride, *padding, *dilation, groups,
+    )  # fmt: skip
+    problem = _known_problems.get(key)
+    if problem is None:
+        problem = _problem(input, region_filters, guided_feature, bias, settings)
+        if len(_known_problems) >= _KNOWN_LIMIT:
+            _known_problems.clear()
+        _known_problems[key] = problem
+    return problem
+
+
 def _empty_output(input: Tensor, problem: RegionConvProblem) -> Tensor:
     shape = (problem.batch, problem.out_channels, *problem.output_size)
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=problem.memory_format)
@@ -132,11 +157,12 @@ def _empty_gradients(
 def _forward(
     input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
-    problem = _problem(input, region_filters, guided_feature, bias, settings)
+    problem = _known_problem(input, region_filters, guided_feature, bias, settings)
     chosen = choose_backend(problem, settings[-1])
     if problem.batch == 0:
         return _empty_output(input, problem)
-    output = chosen.forward()(problem, input, region_filters, guided_mask(guided_feature))
+    mask = (chosen.guided_mask() or guided_mask)(guided_feature)
+    output = chosen.forward()(problem, input, region_filters, mask)
     if bias is not None:
         output += bias.view(-1, 1, 1)
     return output
@@ -152,12 +178,12 @@ def _backward(
     grad_output: Tensor, input: Tensor, region_filters: Tensor, guided_feature: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     *call, wanted = settings
-    problem = _problem(input, region_filters, guided_feature, None, tuple(call))
+    problem = _known_problem(input, region_filters, guided_feature, None, tuple(call))
     chosen = choose_backend(problem, call[-1])
     grads = _empty_gradients(input, region_filters, guided_feature, wanted)
     if problem.batch == 0:
         return grads[0], grads[1].zero_(), grads[2]
-    mask = guided_mask(guided_feature)
+    mask = (chosen.guided_mask() or guided_mask)(guided_feature)
     found = chosen.backward()(problem, grad_output, input, region_filters, mask, tuple(wanted))
     grad_guide = None
     if found.products is not None:
@@ -228,7 +254,10 @@ def _autograd(
     input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
     tensors = (input, region_filters, guided_feature, bias)
-    if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+    # Outside of every level of forward-mode differentiation no tensor has a tangent, and asking takes its time.
+    if forward_ad._current_level >= 0 and any(
+        t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    ):
         raise DrconvError(
             "region_conv2d has no forward-mode derivative, got an input with a tangent (torch.func.jvp, forward_ad); "
             "use reverse mode"

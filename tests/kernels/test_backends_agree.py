@@ -1,5 +1,6 @@
-"""Every backend against the pixel loop in float64, and against the reference in the other dtypes."""
+"""Every backend against the pixel loop in its widest dtype, and against the reference in the others."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
@@ -7,35 +8,72 @@ import torch
 from torch import Tensor
 
 import drconv.kernels.eager as eager
-from drconv.kernels import BACKENDS
+from drconv.kernels import BACKENDS, RegionConvProblem
 from drconv.ops import region_conv2d
 from tests.kernels.cases import CASES, IDS, Case, Problem, make
+from tests.kernels.native.instruction_set import use_isa
 from tests.kernels.pixel_loop import Answer, pixel_loop
-from tests.tolerances import assert_near
+from tests.tolerances import TIGHT, assert_near
 
-# `eager` takes one of several ways by size; each is forced on every case.
-WAYS = [*BACKENDS, "eager-sorted", "eager-in-blocks"]
+# `eager` takes one of several ways by size; each is forced on every case. `native` is built for several processors.
+WAYS = [
+    *BACKENDS,
+    "eager-sorted",
+    "eager-in-blocks",
+    "native-portable",
+    "native-avx2",
+    "native-avx512",
+    "native-threads",
+]
+
+SMALL = RegionConvProblem.of(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1), 1)
+
+
+def backend_of(way: str) -> str:
+    return way.partition("-")[0]
+
+
+def ways(dtype: torch.dtype) -> list[str]:
+    return [way for way in WAYS if dtype in BACKENDS[backend_of(way)].dtypes]
+
+
+def widest(way: str) -> torch.dtype:
+    return torch.float64 if way in ways(torch.float64) else torch.float32
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name: str = request.param
+    reason = BACKENDS[backend_of(name)].why_not(SMALL)
+    if reason is not None:
+        pytest.skip(reason)
+    if name == "native-threads":
+        threads = torch.get_num_threads()
+        torch.set_num_threads(3)
+        yield name
+        torch.set_num_threads(threads)
+        return
+    if name.startswith("native-"):
+        with use_isa(name.partition("-")[2]):
+            yield name
+        return
     if name != "eager":
         monkeypatch.setattr(eager, "_ALL_FILTERS_SIZE", 0)
     if name == "eager-in-blocks":
         monkeypatch.setattr(eager, "_ROWS_LIMIT", 1)
         monkeypatch.setattr(eager, "_block_length", lambda problem: 4)
-    return name.partition("-")[0]
+    yield name
 
 
 @cache
-def answer(case: Case) -> tuple[Problem, Answer]:
+def answer(case: Case, dtype: torch.dtype) -> tuple[Problem, Answer]:
     torch.manual_seed(1)
-    problem = make(case)
+    problem = make(case, dtype)
     return problem, pixel_loop(problem)
 
 
-def run(problem: Problem, backend: str) -> Answer:
+def run(problem: Problem, way: str) -> Answer:
+    backend = backend_of(way)
     leaves = [problem.input, problem.region_filters, problem.guided_feature, problem.bias]
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     output = region_conv2d(*leaves, **problem.settings, backend=backend)
@@ -44,37 +82,46 @@ def run(problem: Problem, backend: str) -> Answer:
     return Answer(output, *grads)
 
 
-def assert_answers_near(actual: Answer, expected: Answer, dtype: torch.dtype) -> None:
+def assert_answers_near(actual: Answer, expected: Answer, tolerance: float | None = None) -> None:
     for what, a, e in zip(Answer._fields, actual, expected, strict=True):
-        assert_near(a, e, what, dtype)
+        assert_near(a, e, what, tolerance=tolerance)
 
 
 @pytest.mark.usefixtures("poisoned_empty")
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_agrees_with_pixel_loop_in_float64(case: Case, way: str) -> None:
-    problem, expected = answer(case)
-    assert_answers_near(run(problem, way), expected, torch.float64)
+def test_agrees_with_pixel_loop(case: Case, way: str) -> None:
+    problem, expected = answer(case, widest(way))
+    assert_answers_near(run(problem, way), expected, TIGHT if widest(way) == torch.float32 else None)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("way", [w for w in WAYS if w != "reference"], indirect=True)
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [
+        (way, dtype)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+        for way in ways(dtype)
+        if way != "reference"
+    ],
+    indirect=["way"],
+    ids=str,
+)
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_agrees_with_reference_in_dtype(case: Case, way: str, dtype: torch.dtype) -> None:
     problem = make(case, dtype)
     actual, expected = run(problem, way), run(problem, "reference")
     assert all(a.dtype == dtype for a in actual)
-    assert_answers_near(actual, expected, dtype)
+    assert_answers_near(actual, expected)
 
 
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 @pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)], ids=str)
 @pytest.mark.parametrize("name", ["plain", "depthwise", "shared-pointwise"])
 def test_gradients_one_at_a_time(name: str, wanted: tuple[int, int, int], way: str) -> None:
-    problem, expected = answer(CASES[IDS.index(name)])
+    problem, expected = answer(CASES[IDS.index(name)], widest(way))
     tensors = [problem.input, problem.region_filters, problem.guided_feature]
     leaves = [t.detach().requires_grad_(bool(want)) for t, want in zip(tensors, wanted, strict=True)]
-    region_conv2d(*leaves, **problem.settings, backend=way).backward(problem.grad_output)
+    region_conv2d(*leaves, **problem.settings, backend=backend_of(way)).backward(problem.grad_output)
     for leaf, want, e, what in zip(leaves, wanted, expected[1:4], Answer._fields[1:4], strict=True):
         assert (leaf.grad is not None) == bool(want)
         if want:
@@ -84,7 +131,7 @@ def test_gradients_one_at_a_time(name: str, wanted: tuple[int, int, int], way: s
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_layout_of_outputs_is_the_same_in_every_backend(case: Case, way: str) -> None:
-    problem = make(case)
+    problem = make(case, widest(way))
     for what, a, e in zip(Answer._fields, run(problem, way), run(problem, "reference"), strict=True):
         strides = [[s for s, n in zip(t.stride(), t.shape, strict=True) if n > 1] for t in (a, e)]
         assert strides[0] == strides[1], what
@@ -106,7 +153,7 @@ def test_infinite_filter_of_another_region_does_not_leak(backend: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("way", [w for w in WAYS if w != "reference"], indirect=True)
+@pytest.mark.parametrize("way", [w for w in ways(torch.bfloat16) if w != "reference"], indirect=True)
 @pytest.mark.parametrize("name", ["plain", "groups-2", "depthwise", "shared-pointwise"])
 def test_guide_gradient_of_nearly_equal_filters_in_half_precision(name: str, way: str, dtype: torch.dtype) -> None:
     """As the basis generator starts: what sets the filters apart is smaller than the rounding of a result."""

@@ -7,7 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import prod
 from typing import Any
 
@@ -47,9 +47,13 @@ class RegionCall:
     generated: int
 
     def executed(self, backend: str | None = None) -> int:
-        """Return the multiply-adds of the named backend, or else of the one that runs this call."""
-        chosen = BACKENDS[backend] if backend is not None else choose_backend(self.problem, self.backend)
-        return chosen.madds(self.problem)
+        """Return the multiply-adds of the named backend, or else of the one that runs this call.
+
+        On the meta device nothing runs, and the one that would run it on the CPU is counted.
+        """
+        problem = self.problem if self.problem.device_type != "meta" else replace(self.problem, device_type="cpu")
+        chosen = BACKENDS[backend] if backend is not None else choose_backend(problem, self.backend)
+        return chosen.madds(problem)
 
 
 @dataclass

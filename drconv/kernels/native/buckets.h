@@ -1,0 +1,96 @@
+// Positions by region: the region of every position from its scores, and one list of positions per region.
+#pragma once
+
+#include "transpose.h"
+
+namespace {
+
+// The region with the largest score; the lowest of equals. NaN is largest and the first NaN wins, as in torch.argmax.
+inline void argmax_planes(const float* scores, Int region_stride, Int regions, Int positions, int32_t* mask) {
+  for (Int p = 0; p < positions; p += kLanes) {
+    const Tail tail(positions - p);
+    Vec best = load(scores + p, tail);
+    IntVec where = {};
+    for (Int j = 1; j < regions; j++) {
+      const Vec score = load(scores + j * region_stride + p, tail);
+      const IntVec better = (score > best) | ((score != score) & (best == best));
+      best = better ? score : best;
+      where = better ? IntVec{} + static_cast<int32_t>(j) : where;
+    }
+    store(mask + p, where, tail);
+  }
+}
+
+// The same where the scores of a position lie side by side.
+inline void argmax_rows(const float* scores, Int position_stride, Int regions, Int positions, int32_t* mask) {
+  constexpr Int kMost = 64;
+  if (regions > kMost) {
+    for (Int p = 0; p < positions; p++) {
+      const float* score = scores + p * position_stride;
+      Int best = 0;
+      for (Int j = 1; j < regions; j++)
+        if (score[j] > score[best] || (score[j] != score[j] && score[best] == score[best])) best = j;
+      mask[p] = static_cast<int32_t>(best);
+    }
+    return;
+  }
+  float planes[kMost * kLanes];
+  for (Int p = 0; p < positions; p += kLanes) {
+    const Int count = least(kLanes, positions - p);
+    transpose(scores + p * position_stride, position_stride, count, regions, planes, kLanes);
+    argmax_planes(planes, kLanes, regions, count, mask + p);
+  }
+}
+
+// Sorts positions 0..count-1 by region, stable: those of region j are list[start[j]] to list[start[j + 1] - 1].
+// `start` has regions + 1 elements, `next` has `regions`. False if a region index is out of range.
+inline bool bucket(const int32_t* mask, Int count, Int regions, int32_t* list, Int* start, Int* next) {
+  for (Int j = 0; j <= regions; j++) start[j] = 0;
+#if defined(__AVX512F__)
+  // No branch and no dependence on the mask. Beyond 16 regions the passes over the vector cost more than they save.
+  if (regions <= 16) {
+    for (Int i = 0; i < count; i += kLanes) {
+      const Tail tail(count - i);
+      const __m512i region = __m512i(load(mask + i, tail));
+      for (Int j = 0; j < regions; j++)
+        start[j + 1] += __builtin_popcount(
+            _mm512_mask_cmpeq_epi32_mask(tail.mask, region, _mm512_set1_epi32(static_cast<int>(j))));
+    }
+    for (Int j = 0; j < regions; j++) {
+      start[j + 1] += start[j];
+      next[j] = start[j];
+    }
+    if (start[regions] != count) return false;
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (Int i = 0; i < count; i += kLanes) {
+      const Tail tail(count - i);
+      const __m512i region = __m512i(load(mask + i, tail));
+      const __m512i position = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
+      for (Int j = 0; j < regions; j++) {
+        const __mmask16 here =
+            _mm512_mask_cmpeq_epi32_mask(tail.mask, region, _mm512_set1_epi32(static_cast<int>(j)));
+        const int found = __builtin_popcount(here);
+        // Not the compressing store: on Zen 4 it is microcoded.
+        store(list + next[j], IntVec(_mm512_maskz_compress_epi32(here, position)), Tail(found));
+        next[j] += found;
+      }
+    }
+    return true;
+  }
+#endif
+  bool valid = true;
+  for (Int i = 0; i < count; i++) {
+    const bool inside = static_cast<uint32_t>(mask[i]) < static_cast<uint64_t>(regions);
+    valid = valid && inside;
+    if (inside) start[mask[i] + 1]++;
+  }
+  if (!valid) return false;
+  for (Int j = 0; j < regions; j++) {
+    start[j + 1] += start[j];
+    next[j] = start[j];
+  }
+  for (Int i = 0; i < count; i++) list[next[mask[i]]++] = static_cast<int32_t>(i);
+  return true;
+}
+
+}  // namespace

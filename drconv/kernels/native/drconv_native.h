@@ -1,0 +1,85 @@
+// The C interface of the compiled CPU kernels: what library.py calls through ctypes. No torch, no CPython.
+#ifndef DRCONV_NATIVE_H
+#define DRCONV_NATIVE_H
+
+#include <stdint.h>
+
+#define DRCONV_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Raised by one with every change of a structure or a function below.
+#define DRCONV_ABI 1
+
+enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
+
+enum drconv_status {
+  DRCONV_OK = 0,
+  DRCONV_SCRATCH_TOO_SMALL = 1,  // the caller gave less scratch memory than the matching drconv_*_scratch asks for
+  DRCONV_BAD_MASK = 2,           // a region index outside [0, regions)
+  DRCONV_BAD_ISA = 3             // not built in, or this CPU does not have it
+};
+
+// Sizes and strides of one region convolution, float32. Strides count elements. All fields are int64.
+typedef struct {
+  int64_t batch, in_channels, out_channels, groups, regions;
+  int64_t height, width, out_height, out_width;
+  int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  // 1: input, output and their gradients are [B, H, W, C] in memory; 0: [B, C, H, W]. All but the input are dense.
+  int64_t channels_last;
+  // Where channels_last, channels are adjacent and pixel_stride apart from the next pixel's; else a plane is dense
+  // and planes are channel_stride apart.
+  int64_t input_batch_stride, input_channel_stride, input_pixel_stride;
+  // Filters [B, M, O, C/groups, K*K]; batch stride 0 where they are shared, and then shared is 1.
+  int64_t shared, filter_batch_stride, filter_region_stride, filter_out_stride, filter_in_stride, filter_tap_stride;
+  int64_t threads;
+} drconv_conv;
+
+// GOMP_parallel of the process: called with (body, data, threads, 0), it runs body(data) on at most that many threads.
+typedef void (*drconv_parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
+// omp_get_thread_num and omp_get_num_threads: this thread's number in the team, and how many the team has.
+typedef int (*drconv_team_number)(void);
+
+DRCONV_API int64_t drconv_abi(void);
+DRCONV_API int64_t drconv_conv_size(void);
+
+// 1 if these kernels were built in and this CPU can run them.
+DRCONV_API int64_t drconv_has_isa(int64_t isa);
+
+// Without it everything runs on the calling thread.
+DRCONV_API void drconv_set_parallel(drconv_parallel parallel, drconv_team_number number, drconv_team_number size);
+
+// Bytes of scratch memory, aligned to 64, that the function of the same name needs; no kernel allocates any.
+DRCONV_API int64_t drconv_forward_scratch(int64_t isa, const drconv_conv* conv);
+DRCONV_API int64_t drconv_input_gradient_scratch(int64_t isa, const drconv_conv* conv);
+DRCONV_API int64_t drconv_filter_gradient_scratch(int64_t isa, const drconv_conv* conv);
+DRCONV_API int64_t drconv_products_scratch(int64_t isa, const drconv_conv* conv);
+
+// regions [B, U*V] of int32 from scores: sample, region and position strides as given.
+DRCONV_API int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch, int64_t regions, int64_t positions,
+                      int64_t batch_stride, int64_t region_stride, int64_t position_stride, int64_t threads,
+                      int32_t* mask);
+
+// output from input, filters and mask.
+DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
+                       const int32_t* mask, float* output, void* scratch, int64_t scratch_bytes);
+
+// Gradient of the input, dense.
+DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,
+                              const int32_t* mask, float* grad_input, void* scratch, int64_t scratch_bytes);
+
+// Gradient of the filters, dense [B, M, O, C/groups, K*K], without B where they are shared.
+DRCONV_API int64_t drconv_filter_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
+                               const int32_t* mask, float* grad_filters, void* scratch, int64_t scratch_bytes);
+
+// <grad_output, filter j applied here> for every region j, dense [B, M, U*V].
+DRCONV_API int64_t drconv_products(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
+                        const float* filters, float* products, void* scratch, int64_t scratch_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,195 @@
+// The forward pass: bands of positions, sorted by region, each region's rows times its filter.
+//
+// Also the input's gradient of a 1x1 convolution, which is the same with filters and maps exchanged.
+#pragma once
+
+#include "buckets.h"
+#include "depthwise.h"
+#include "maps.h"
+#include "scratch.h"
+#include "threads.h"
+#include "tiles.h"
+
+namespace {
+
+// Input and output of a band should stay in the second cache while its regions take turns. Planes are transposed to
+// rows and back, which needs the room twice.
+constexpr Int kBandBytes = 768 << 10;
+constexpr Int kTransposedBandBytes = 384 << 10;
+
+// Rows that are read in place are fetched ahead if all maps together are larger than this, and if a row is long enough
+// for its arithmetic to hide the extra instructions.
+constexpr Int kNearBytes = 1 << 20;
+constexpr Int kLongRow = 32;
+
+struct Forward {
+  Geometry geometry;
+  Map in, out;
+  Bank bank;
+  bool depthwise;
+  Int batch, regions, groups, threads;
+  Int band, bands;       // output rows of a band, bands of a sample
+  Int column_parts;      // parts of the output channels, where there are too few bands
+  const float* input;
+  const int32_t* mask;
+  float* output;
+  Scratch scratch;       // after what all threads share
+  Int thread_bytes;
+  Int failed = 0;
+
+  Forward(const drconv_conv& c, bool transposed, const float* input, const float* filters, const int32_t* mask,
+          float* output, void* memory)
+      : geometry(c), in(transposed ? output_map(c) : input_map(c)),
+        out(transposed ? input_gradient_map(c) : output_map(c)),
+        bank(FilterView(), c, false), depthwise(is_depthwise(c)), batch(c.batch), regions(c.regions),
+        groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), mask(mask), output(output),
+        scratch(memory) {
+    choose_bands();
+    const FilterView view = depthwise    ? depthwise_view(c, filters)
+                            : transposed ? transposed_view(c, filters)
+                                         : forward_view(c, filters);
+    bank = Bank(view, c, bands == 1 && column_parts == 1);
+    bank.before = scratch.take<float>(bank.size_before());
+    Scratch thread(nullptr);
+    ThreadMemory(thread, *this);
+    thread_bytes = thread.used();
+  }
+
+  static bool is_depthwise(const drconv_conv& c) {
+    return c.groups > 1 && c.groups == c.in_channels && c.groups == c.out_channels;
+  }
+
+  void choose_bands() {
+    const Int rows = geometry.out_height;
+    const bool flat = geometry.out_width == 1 && geometry.taps() == 1;
+    const Int row_size = geometry.padded_width() * in.channels * geometry.stride_h + geometry.out_width * out.channels;
+    const Int budget = flat && !in.channels_last ? kTransposedBandBytes : kBandBytes;
+    // 16 rows of a flat map are 16 pixels: whole vectors in the sort and in the transposes.
+    const Int unit = flat ? 16 : 1;
+    Int most_rows = most(budget / 4 / row_size / unit * unit, flat ? 64 : 1);
+    Int want = ceil_div(rows, most_rows);
+    column_parts = 1;
+    if (threads > 1 && batch * want < 2 * threads) {
+      if (!flat || geometry.positions() >= 256)
+        want = most(want, ceil_div(threads * (batch * want == 1 ? 1 : 2), batch));
+      else if (batch * want < threads && groups == 1 && !depthwise)
+        column_parts = least(threads / (batch * want), ceil_div(out.channels, kLanes));
+    }
+    want = least(want, rows);
+    band = least(rows, round_up(ceil_div(rows, want), unit));
+    bands = ceil_div(rows, band);
+  }
+
+  // What one thread works in.
+  struct ThreadMemory {
+    int32_t *list, *origin, *read;
+    Int *start, *next, *offset;
+    float *rows, *results, *filter;
+
+    ThreadMemory(Scratch& from, const Forward& f) {
+      const Int positions = f.band * f.geometry.out_width;
+      const bool moved = !f.geometry.origin_is_position();
+      list = from.take<int32_t>(positions);
+      origin = from.take<int32_t>(moved ? positions : 0);
+      read = from.take<int32_t>(moved ? positions : 0);
+      start = from.take<Int>(f.regions + 1);
+      next = from.take<Int>(f.regions);
+      offset = from.take<Int>(f.geometry.taps());
+      rows = from.take<float>(rows_size(f.in, f.geometry, f.band));
+      results = from.take<float>(f.out.channels_last ? 0 : positions * f.out.channels);
+      filter = from.take<float>(f.bank.size_as_needed());
+    }
+  };
+
+  Int scratch_bytes() const { return scratch.used() + least(threads, tasks()) * thread_bytes; }
+
+  Int tasks() const { return batch * bands * column_parts; }
+
+  void run() {
+    drconv_run_tasks(threads, bank.packings(), [](void* self, Int index, Int) {
+      static_cast<Forward*>(self)->bank.pack_before(index);
+    }, this);
+    drconv_run_tasks(threads, tasks(), [](void* self, Int index, Int thread) {
+      static_cast<Forward*>(self)->task(index, thread);
+    }, this);
+  }
+
+  void task(Int index, Int thread) {
+    const Int part = index % column_parts, here = index / column_parts % bands;
+    const Int sample = index / column_parts / bands;
+    const Int first = here * band, count = least(band, geometry.out_height - first);
+    const Int position = first * geometry.out_width, positions = count * geometry.out_width;
+    Scratch own = scratch.part(thread, thread_bytes);
+    ThreadMemory memory(own, *this);
+    if (!bucket(mask + sample * geometry.positions() + position, positions, regions, memory.list, memory.start,
+                memory.next)) {
+      __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
+      return;
+    }
+    const int32_t* read = memory.list;
+    if (!geometry.origin_is_position()) {
+      geometry.origins(count, memory.origin);
+      for (Int i = 0; i < positions; i++) memory.read[i] = memory.origin[memory.list[i]];
+      read = memory.read;
+    }
+    const Rows rows = load_rows(in, geometry, in.at(input, sample), first, count, memory.rows);
+    geometry.tap_offsets(rows.stride, memory.offset);
+    const Int channels = out.channels;
+    float* out_rows = out.channels_last ? output + sample * out.batch_stride + position * channels : memory.results;
+    for (Int j = 0; j < regions; j++) {
+      const Int begin = memory.start[j], members = memory.start[j + 1] - begin;
+      if (members == 0) continue;
+      const Matrix filter = bank.matrix(sample, j, memory.filter);
+      if (depthwise) {
+        depthwise_rows({rows.data, rows.stride, read + begin, memory.offset, geometry.taps(), channels, filter.data,
+                        filter.tap_stride, out_rows, channels, memory.list + begin},
+                       members);
+        continue;
+      }
+      const float* upcoming = column_parts == 1 && groups == 1 ? next_filter(memory, sample, j, here) : nullptr;
+      dense(rows, read + begin, memory, begin, members, filter, part, out_rows, upcoming);
+    }
+    if (!out.channels_last) {
+      const Int from = column_first(part), to = column_first(part + 1);
+      transpose(out_rows + from, channels, positions, to - from,
+                output + sample * out.batch_stride + from * out.channel_stride + position, out.channel_stride);
+    }
+  }
+
+  Int column_first(Int part) const {
+    return least(out.channels, ceil_div(out.channels, kLanes) * part / column_parts * kLanes);
+  }
+
+  const float* next_filter(const ThreadMemory& memory, Int sample, Int region, Int here) const {
+    for (Int j = region + 1; j < regions; j++)
+      if (memory.start[j + 1] > memory.start[j]) return bank.upcoming(sample, j);
+    return here == bands - 1 && sample + 1 < batch ? bank.upcoming(sample + 1, 0) : nullptr;
+  }
+
+  void dense(const Rows& rows, const int32_t* read, const ThreadMemory& memory, Int begin, Int members,
+             const Matrix& filter, Int part, float* out_rows, const float* upcoming) const {
+    TileCall call = {};
+    call.row_stride = rows.stride;
+    call.row_index = read;
+    call.tap_offset = memory.offset;
+    call.taps = geometry.taps();
+    call.depth = bank.view.depth;
+    call.tap_stride = filter.tap_stride;
+    call.depth_stride = filter.depth_stride;
+    call.out_stride = out.channels;
+    call.out_index = memory.list + begin;
+    call.far = reads_in_place(in, geometry) && call.depth >= kLongRow &&
+               batch * geometry.positions() * (in.channels + out.channels) * 4 > kNearBytes;
+    const Int columns = bank.view.columns;
+    for (Int g = 0; g < groups; g++) {
+      const Int from = column_parts == 1 ? 0 : column_first(part);
+      const Int to = column_parts == 1 ? columns : column_first(part + 1);
+      call.rows = rows.data + g * call.depth;
+      call.filter = filter.data + g * filter.group_stride + from;
+      call.out = out_rows + g * columns + from;
+      multiply_rows(kStoreTiles, call, members, to - from, upcoming);
+    }
+  }
+};
+
+}  // namespace

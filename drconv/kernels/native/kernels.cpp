@@ -1,0 +1,91 @@
+// All kernels, for the instruction set of the compiler's flags; DRCONV_TABLE names the table that holds them.
+#include "kernels.h"
+
+#include "filter_gradient.h"
+#include "forward.h"
+#include "input_gradient.h"
+#include "lookup.h"
+#include "products.h"
+
+namespace {
+
+// Runs a pass, or with `needed` only says how much scratch memory it takes.
+template <class Pass>
+int64_t run(Pass& pass, int64_t scratch_bytes, int64_t* needed) {
+  if (needed) {
+    *needed = pass.scratch_bytes();
+    return DRCONV_OK;
+  }
+  if (scratch_bytes < pass.scratch_bytes()) return DRCONV_SCRATCH_TOO_SMALL;
+  pass.run();
+  return DRCONV_OK;
+}
+
+int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask, float* output,
+                void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  if (Lookup::suits(*c)) {
+    Lookup pass(*c, input, filters, mask, output, scratch);
+    const int64_t status = run(pass, scratch_bytes, needed);
+    return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+  }
+  Forward pass(*c, false, input, filters, mask, output, scratch);
+  const int64_t status = run(pass, scratch_bytes, needed);
+  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+}
+
+int64_t input_gradient(const drconv_conv* c, const float* grad_output, const float* filters, const int32_t* mask,
+                       float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  if (Geometry::is_pointwise(*c)) {
+    Forward pass(*c, true, grad_output, filters, mask, grad_input, scratch);
+    const int64_t status = run(pass, scratch_bytes, needed);
+    return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+  }
+  InputGradient pass(*c, grad_output, filters, mask, grad_input, scratch);
+  const int64_t status = run(pass, scratch_bytes, needed);
+  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+}
+
+int64_t filter_gradient(const drconv_conv* c, const float* grad_output, const float* input, const int32_t* mask,
+                        float* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  FilterGradient pass(*c, grad_output, input, mask, grad_filters, scratch);
+  const int64_t status = run(pass, scratch_bytes, needed);
+  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+}
+
+int64_t products(const drconv_conv* c, const float* grad_output, const float* input, const float* filters,
+                 float* out, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  Products pass(*c, grad_output, input, filters, out, scratch);
+  return run(pass, scratch_bytes, needed);
+}
+
+struct Argmax {
+  const float* scores;
+  Int regions, positions, batch_stride, region_stride, position_stride, chunk, chunks;
+  int32_t* mask;
+
+  void task(Int index) const {
+    const Int sample = index / chunks, first = index % chunks * chunk, count = least(chunk, positions - first);
+    const float* from = scores + sample * batch_stride + first * position_stride;
+    int32_t* to = mask + sample * positions + first;
+    if (position_stride == 1)
+      argmax_planes(from, region_stride, regions, count, to);
+    else
+      argmax_rows(from, position_stride, regions, count, to);
+  }
+};
+
+void argmax(const float* scores, int64_t batch, int64_t regions, int64_t positions, int64_t batch_stride,
+            int64_t region_stride, int64_t position_stride, int64_t threads, int32_t* mask) {
+  // Less than this is not worth waking a thread for.
+  constexpr Int kChunk = 4096;
+  Argmax pass = {scores, regions, positions, batch_stride, region_stride, position_stride, kChunk,
+                 ceil_div(positions, kChunk), mask};
+  if (batch * positions <= kChunk) threads = 1;
+  drconv_run_tasks(threads, batch * pass.chunks, [](void* self, Int index, Int) {
+    static_cast<const Argmax*>(self)->task(index);
+  }, &pass);
+}
+
+}  // namespace
+
+extern "C" const drconv_kernels DRCONV_TABLE = {forward, input_gradient, filter_gradient, products, argmax};
