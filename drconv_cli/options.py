@@ -70,7 +70,9 @@ DeviceOpt = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:i]|m
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of random weights and inputs.")]
 BackendOpt = Annotated[
     list[str] | None,
-    typer.Option("--backend", help="Backend to time beside conv2d and naive; repeatable.", show_default="eager"),
+    typer.Option(
+        "--backend", help="Backend to time beside conv2d and naive; repeatable.", show_default="native and eager"
+    ),
 ]
 FormatOpt = Annotated[
     str | None,

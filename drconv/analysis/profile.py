@@ -45,7 +45,7 @@ def profile_model(
     model: nn.Module,
     input: Tensor,
     *,
-    backends: Sequence[str] = ("eager",),
+    backends: Sequence[str] | None = None,
     rounds: int = 20,
     warmup: int = 3,
     progress: Callable[[str, int, int], object] | None = None,
@@ -57,7 +57,7 @@ def profile_model(
     Args:
         model: any module with dynamic layers, on the device of `input`.
         input: `[B, C, H, W]`; real images give real regions.
-        backends: to time beside `conv2d` and `naive`.
+        backends: to time beside `conv2d` and `naive`; None times those that a call would choose from.
         rounds: timed calls per candidate.
         warmup: calls before those.
         progress: called with (name of the target, targets done, targets) before each is timed.
@@ -72,6 +72,8 @@ def profile_model(
     """
     if rounds < 1 or warmup < 0:
         raise ArgumentError(f"rounds must be at least 1 and warmup at least 0, got {rounds=}, {warmup=}")
+    if backends is None:
+        backends = [name for name, backend in BACKENDS.items() if backend.automatic]
     names = list(dict.fromkeys([*backends, "naive"]))
     for name in names:
         BACKENDS[name]

@@ -64,9 +64,8 @@ def profile(
     with model_errors(target.model, (batch_size, *shape)):
         noise = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed))
         images = noise.to(target.device, like.dtype)
-    names = backend or ["eager"]
     with progress() as step:
-        report = profile_model(target.model, images, backends=names, rounds=rounds, warmup=warmup, progress=step)
-    arguments = {**target.arguments, "input_shape": list(images.shape), "backends": names, "rounds": rounds}
+        report = profile_model(target.model, images, backends=backend, rounds=rounds, warmup=warmup, progress=step)
+    arguments = {**target.arguments, "input_shape": list(images.shape), "backends": backend, "rounds": rounds}
     arguments |= {"warmup": warmup, "threads": threads}
     emit(report, envelope("profile", arguments, report.environment, report), destination)

@@ -41,7 +41,7 @@ def test_every_layer_and_the_network_against_conv2d_and_naive() -> None:
     assert [t.name for t in report.targets] == [*names, "network"]
     assert seen == [(name, i, 33) for i, name in enumerate([*names, "network"])]
     for target in report.targets:
-        assert [c.candidate for c in target.candidates] == ["conv2d", "eager", "naive"]
+        assert [c.candidate for c in target.candidates] == ["conv2d", "native", "eager", "naive"]
         assert all(len(c.timing.samples) == 2 and c.refusal is None for c in target.candidates)
         assert target.candidates[0].to_conv2d == 1
         assert target.candidates[2].to_naive == 1
