@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from drconv import convert
 from drconv.models import load_model
@@ -224,3 +225,35 @@ def test_counts_of_a_converted_network(net: str, run_cli: Cli) -> None:
     assert data["arguments"]["converted"] == [
         "--convert '*@1x1=drconv2d': 1 of 1 layers became DRConv2d; outputs start equal"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        "shufflenet_v2_x0_5",
+        "mobilenet_v1_x0_25",
+        "mobilenet_v2_x0_35",
+        "mobilenet_v3_small",
+        "mobilefacenet",
+        "resnet10",
+        "torchvision:resnet18",
+        "torchvision:efficientnet_b0",
+        "torchvision:regnet_y_400mf",
+        "timm:mobilenetv3_small_100",
+        "timm:resnet26d",
+        "timm:ghostnet_100",
+    ],
+)
+def test_networks_of_every_origin_are_drawn(model: str, run_cli: Cli, photo: Path, tmp_path: Path) -> None:
+    if ":" in model:
+        need(model.partition(":")[0])
+    conversion = "drconv2d:filter_generator=basis,num_regions=4"
+    done = run_cli("visualize", photo, "-m", model, "--convert", conversion, "--size", 112, "-o", tmp_path)
+    assert done.code == 0, done.err
+    assert "outputs start equal" in done.err
+    image = Image.open(tmp_path / "grace_hopper.png")
+    assert min(image.size) > 500
+    # Regions are there to be seen: one layer at least has more than one.
+    (drawn,) = json.loads((tmp_path / "statistics.json").read_text())["result"]["images"]
+    assert max(layer["num_present"] for layer in drawn["layers"]) > 1

@@ -26,6 +26,11 @@ def timm(name: str, **keywords: object) -> Callable[[], nn.Module]:
 # Network -> (how it is made, where to convert, how many convolutions that is).
 NETS = {
     "shufflenet_v2_x0_5": (lambda: create_model("shufflenet_v2_x0_5", num_classes=10), None, 36),
+    "mobilenet_v1_x0_25": (lambda: create_model("mobilenet_v1_x0_25", num_classes=10), None, 13),
+    "mobilenet_v2_x0_35": (lambda: create_model("mobilenet_v2_x0_35", num_classes=10), None, None),
+    "mobilenet_v3_small": (lambda: create_model("mobilenet_v3_small", num_classes=10), None, None),
+    "mobilefacenet": (lambda: create_model("mobilefacenet"), None, None),
+    "resnet10": (lambda: create_model("resnet10", num_classes=10), None, None),
     "torchvision resnet18": (torchvision("resnet18"), ["layer2", "layer3@3x3"], 9),
     "torchvision regnet_y_400mf": (torchvision("regnet_y_400mf"), ["*.block3@3x3,grouped", "*.block4"], None),
     "torchvision efficientnet_b0": (torchvision("efficientnet_b0"), None, None),
@@ -62,7 +67,8 @@ def worst(actual: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("net", NETS)
 def test_networks_compute_the_same_and_can_be_trained_counted_recorded_and_restored(net: str) -> None:
     make, where, number = NETS[net]
-    images = torch.randn(2, 3, 64, 64).double()
+    side = 112 if net == "mobilefacenet" else 64
+    images = torch.randn(2, 3, side, side).double()
     model = as_trained(make().double(), images)
     expected = model(images)
     for form, (to, keywords) in FORMS.items():
@@ -80,7 +86,7 @@ def test_networks_compute_the_same_and_can_be_trained_counted_recorded_and_resto
             for own, parameter in layer.named_parameters():
                 assert parameter.grad is not None, f"{form}: {name}.{own}"
                 assert bool(parameter.grad.isfinite().all()), f"{form}: {name}.{own}"
-        counted = count_flops(converted, (3, 64, 64))
+        counted = count_flops(converted, (3, side, side))
         assert [x.name for x in counted.layers if x.stages] == list(layers)
         if to == "drconv2d":
             assert all(isinstance(layer, RegionLayer) for layer in layers.values())
