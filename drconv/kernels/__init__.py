@@ -22,7 +22,14 @@ _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 BACKENDS: Registry[Backend] = Registry("backend")
 for _backend in (
     Backend(
-        "native", "drconv.kernels.native.convolution", ("cpu",), (torch.float32,), True, native.why_not, own_mask=True
+        "native",
+        "drconv.kernels.native.convolution",
+        ("cpu",),
+        (torch.float32,),
+        True,
+        native.why_not,
+        own_mask=True,
+        adds_bias=True,
     ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
     Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),

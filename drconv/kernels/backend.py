@@ -102,8 +102,8 @@ class Gradients(NamedTuple):
     products: Tensor | None
 
 
-Forward = Callable[[RegionConvProblem, Tensor, Tensor, Tensor], Tensor]
-"""(problem, input, region_filters, guided_mask [B, U, V]) -> output without bias."""
+Forward = Callable[..., Tensor]
+"""(problem, input, region_filters, guided_mask [B, U, V]) -> output without bias; see `Backend.adds_bias`."""
 
 Backward = Callable[[RegionConvProblem, Tensor, Tensor, Tensor, Tensor, tuple[bool, bool, bool]], Gradients]
 """(problem, grad_output, input, region_filters, guided_mask, which gradients are wanted) -> gradients."""
@@ -122,6 +122,8 @@ class Backend:
         objection: further reasons not to run a problem; None is no objection.
         own_mask: whether its module also has `guided_mask`, equal to that of `ops` but faster, and in any integer dtype
             that its `forward` and `backward` take.
+        adds_bias: whether its `forward` takes the bias `[O]`, or None, as a fifth argument and adds it. Else the
+            operator does, in a pass of its own.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Backend:
     automatic: bool
     objection: Callable[[RegionConvProblem], str | None] = lambda problem: None
     own_mask: bool = False
+    adds_bias: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.dtypes:

@@ -162,6 +162,8 @@ def _forward(
     if problem.batch == 0:
         return _empty_output(input, problem)
     mask = (chosen.guided_mask() or guided_mask)(guided_feature)
+    if chosen.adds_bias:
+        return chosen.forward()(problem, input, region_filters, mask, bias)
     output = chosen.forward()(problem, input, region_filters, mask)
     if bias is not None:
         output += bias.view(-1, 1, 1)

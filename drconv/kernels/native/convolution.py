@@ -18,6 +18,8 @@ _REFUSALS = {
     3: "the instruction set is not there",
 }
 
+_NO_ACTIVATION = 0
+
 _Strides = tuple[int, ...]
 
 
@@ -40,13 +42,21 @@ def guided_mask(guided_feature: Tensor) -> Tensor:
     return mask
 
 
-def forward(problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor) -> Tensor:
-    """Sort positions by region, and multiply each region's rows by its filter."""
+def forward(
+    problem: RegionConvProblem,
+    input: Tensor,
+    region_filters: Tensor,
+    guided_mask: Tensor,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Sort positions by region, and multiply each region's rows by its filter; add the bias to what is stored."""
     native, p = load(), problem
     x, filters, mask = _laid_out(p, input), _filters(region_filters), _mask(guided_mask)
     plan = _plan(native, p, _steps(x), filters.stride(), native.threads())
     output = torch.empty(plan.output_shape, dtype=torch.float32, memory_format=p.memory_format)
-    _run(native, plan, "forward", x, filters, mask, output)
+    added = None if bias is None else bias.contiguous()
+    epilogue = (None if added is None else added.data_ptr(), _NO_ACTIVATION)
+    _run(native, plan, "forward", x, filters, mask, output, *epilogue)
     return output
 
 
@@ -90,14 +100,23 @@ class _Plan:
         }
 
 
-def _run(native: Library, plan: _Plan, name: str, first: Tensor, second: Tensor, third: Tensor, out: Tensor) -> None:
+def _run(
+    native: Library,
+    plan: _Plan,
+    name: str,
+    first: Tensor,
+    second: Tensor,
+    third: Tensor,
+    out: Tensor,
+    *epilogue: int | None,
+) -> None:
     function, size = plan.calls[name]
     # The kernels align what they cut out of it to 64 bytes, counted from its start, as torch aligns that.
     scratch = torch.empty(size, dtype=torch.uint8)
     _check(
         function(
-            native.isa, plan.address, first.data_ptr(), second.data_ptr(), third.data_ptr(), out.data_ptr(),
-            scratch.data_ptr(), size,
+            native.isa, plan.address, first.data_ptr(), second.data_ptr(), third.data_ptr(), *epilogue,
+            out.data_ptr(), scratch.data_ptr(), size,
         )
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 // Depthwise convolution of listed positions: one value per channel and tap, so nothing is shared but the filter.
 #pragma once
 
+#include "epilogue.h"
 #include "filters.h"
 
 namespace {
@@ -17,6 +18,7 @@ struct DepthwiseCall {
   float* out;
   Int out_stride;
   const int32_t* out_index;
+  Epilogue epilogue;
 };
 
 template <bool kMasked>
@@ -44,16 +46,18 @@ void depthwise_nine(const DepthwiseCall& call, Int count, Int channel) {
   }
   const float* rows = call.rows + channel;
   float* out = call.out + channel;
+  const Vec bias = call.epilogue.bias ? load_lanes<kMasked>(call.epilogue.bias + channel, tail) : Vec{};
   for (Int i = 0; i < count; i++) {
     const float* row = rows + static_cast<Int>(call.row_index[i]) * call.row_stride;
     // Three chains hide the latency of the multiply-add.
-    Vec a = {}, b = {}, c = {};
+    Vec a = bias, b = {}, c = {};
     DRCONV_UNROLL for (int t = 0; t < 3; t++) {
       a += filter[t] * load_lanes<kMasked>(row + offset[t], tail);
       b += filter[3 + t] * load_lanes<kMasked>(row + offset[3 + t], tail);
       c += filter[6 + t] * load_lanes<kMasked>(row + offset[6 + t], tail);
     }
-    store_lanes<kMasked>(out + static_cast<Int>(call.out_index[i]) * call.out_stride, a + b + c, tail);
+    store_lanes<kMasked>(out + static_cast<Int>(call.out_index[i]) * call.out_stride,
+                         activated(a + b + c, call.epilogue.activation), tail);
   }
 }
 
@@ -62,9 +66,10 @@ void depthwise_some(const DepthwiseCall& call, Int first, Int channel) {
   const Tail tail(call.channels - channel);
   const float* row[kRows];
   Vec sum[kRows];
+  const Vec bias = call.epilogue.bias ? load_lanes<kMasked>(call.epilogue.bias + channel, tail) : Vec{};
   DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
     row[i] = call.rows + static_cast<Int>(call.row_index[first + i]) * call.row_stride + channel;
-    sum[i] = Vec{};
+    sum[i] = bias;
   }
   for (Int t = 0; t < call.taps; t++) {
     const Vec filter = load_lanes<kMasked>(call.filter + t * call.tap_stride + channel, tail);
@@ -72,8 +77,8 @@ void depthwise_some(const DepthwiseCall& call, Int first, Int channel) {
     DRCONV_UNROLL for (int i = 0; i < kRows; i++) sum[i] += filter * load_lanes<kMasked>(row[i] + offset, tail);
   }
   DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
-    store_lanes<kMasked>(call.out + static_cast<Int>(call.out_index[first + i]) * call.out_stride + channel, sum[i],
-                         tail);
+    store_lanes<kMasked>(call.out + static_cast<Int>(call.out_index[first + i]) * call.out_stride + channel,
+                         activated(sum[i], call.epilogue.activation), tail);
   }
 }
 

@@ -11,9 +11,11 @@ extern "C" {
 #endif
 
 // Raised by one with every change of a structure or a function below.
-#define DRCONV_ABI 1
+#define DRCONV_ABI 2
 
 enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
+
+enum drconv_activation { DRCONV_NO_ACTIVATION = 0, DRCONV_RELU = 1, DRCONV_RELU6 = 2, DRCONV_HARDSWISH = 3 };
 
 enum drconv_status {
   DRCONV_OK = 0,
@@ -62,9 +64,10 @@ DRCONV_API int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch
                       int64_t batch_stride, int64_t region_stride, int64_t position_stride, int64_t threads,
                       int32_t* mask);
 
-// output from input, filters and mask.
+// output from input, filters and mask; then bias [O], or null, is added, and the activation applied.
 DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
-                       const int32_t* mask, float* output, void* scratch, int64_t scratch_bytes);
+                       const int32_t* mask, const float* bias, int64_t activation, float* output, void* scratch,
+                       int64_t scratch_bytes);
 
 // Gradient of the input, dense.
 DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,

@@ -32,17 +32,18 @@ struct Forward {
   Int column_parts;      // parts of the output channels, where there are too few bands
   const float* input;
   const int32_t* mask;
+  Epilogue epilogue;
   float* output;
   Scratch scratch;       // after what all threads share
   Int thread_bytes;
   Int failed = 0;
 
   Forward(const drconv_conv& c, bool transposed, const float* input, const float* filters, const int32_t* mask,
-          float* output, void* memory)
+          const Epilogue& epilogue, float* output, void* memory)
       : geometry(c), in(transposed ? output_map(c) : input_map(c)),
         out(transposed ? input_gradient_map(c) : output_map(c)),
         bank(FilterView(), c, false), depthwise(is_depthwise(c)), batch(c.batch), regions(c.regions),
-        groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), mask(mask), output(output),
+        groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), mask(mask), epilogue(epilogue), output(output),
         scratch(memory) {
     choose_bands();
     const FilterView view = depthwise    ? depthwise_view(c, filters)
@@ -142,7 +143,7 @@ struct Forward {
       const Matrix filter = bank.matrix(sample, j, memory.filter);
       if (depthwise) {
         depthwise_rows({rows.data, rows.stride, read + begin, memory.offset, geometry.taps(), channels, filter.data,
-                        filter.tap_stride, out_rows, channels, memory.list + begin},
+                        filter.tap_stride, out_rows, channels, memory.list + begin, epilogue},
                        members);
         continue;
       }
@@ -187,6 +188,7 @@ struct Forward {
       call.rows = rows.data + g * call.depth;
       call.filter = filter.data + g * filter.group_stride + from;
       call.out = out_rows + g * columns + from;
+      call.epilogue = epilogue.from(g * columns + from);
       multiply_rows(kStoreTiles, call, members, to - from, upcoming);
     }
   }

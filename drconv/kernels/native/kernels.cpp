@@ -21,14 +21,15 @@ int64_t run(Pass& pass, int64_t scratch_bytes, int64_t* needed) {
   return DRCONV_OK;
 }
 
-int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask, float* output,
-                void* scratch, int64_t scratch_bytes, int64_t* needed) {
+int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask, const float* bias,
+                int64_t activation, float* output, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  const Epilogue epilogue = {bias, activation};
   if (Lookup::suits(*c)) {
-    Lookup pass(*c, input, filters, mask, output, scratch);
+    Lookup pass(*c, input, filters, mask, epilogue, output, scratch);
     const int64_t status = run(pass, scratch_bytes, needed);
     return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
   }
-  Forward pass(*c, false, input, filters, mask, output, scratch);
+  Forward pass(*c, false, input, filters, mask, epilogue, output, scratch);
   const int64_t status = run(pass, scratch_bytes, needed);
   return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
 }
@@ -36,7 +37,7 @@ int64_t forward(const drconv_conv* c, const float* input, const float* filters, 
 int64_t input_gradient(const drconv_conv* c, const float* grad_output, const float* filters, const int32_t* mask,
                        float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed) {
   if (Geometry::is_pointwise(*c)) {
-    Forward pass(*c, true, grad_output, filters, mask, grad_input, scratch);
+    Forward pass(*c, true, grad_output, filters, mask, kNoEpilogue, grad_input, scratch);
     const int64_t status = run(pass, scratch_bytes, needed);
     return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
   }

@@ -27,7 +27,7 @@ __all__ = ["ISAS", "Conv", "Library", "forget", "load", "why_not"]
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2}
 """Instruction sets by name, as numbered in drconv_native.h; the last one that the CPU has is taken."""
 
-_ABI = 1
+_ABI = 2
 _SOURCES = Path(__file__).parent
 _NAME = "libdrconv_native.so"
 _COMPILERS = ("c++", "g++", "clang++")
@@ -64,7 +64,7 @@ class Conv(ctypes.Structure):
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "argmax": (_INT, _POINTER, _INT, _INT, _INT, _INT, _INT, _INT, _INT, _POINTER),
-    "forward": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
+    "forward": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT),
     "input_gradient": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "filter_gradient": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "products": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),

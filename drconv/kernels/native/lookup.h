@@ -2,6 +2,7 @@
 // region in a register. No sort, no transpose, and no dependence on the mask.
 #pragma once
 
+#include "epilogue.h"
 #include "filters.h"
 #include "maps.h"
 #include "scratch.h"
@@ -35,6 +36,7 @@ struct Lookup {
   Int row_length;            // of a padded plane, room for whole vectors included
   const float* input;
   const int32_t* mask;
+  Epilogue epilogue;
   float* output;
   Scratch scratch;
   Int thread_bytes;
@@ -45,10 +47,10 @@ struct Lookup {
            c.stride_w == 1 && c.regions <= kLookupRegions && !Geometry::is_pointwise(c);
   }
 
-  Lookup(const drconv_conv& c, const float* input, const float* filters, const int32_t* mask, float* output,
-         void* memory)
+  Lookup(const drconv_conv& c, const float* input, const float* filters, const int32_t* mask, const Epilogue& epilogue,
+         float* output, void* memory)
       : geometry(c), in(input_map(c)), out(output_map(c)), view(depthwise_view(c, filters)), batch(c.batch),
-        regions(c.regions), threads(c.threads), shared(c.shared != 0), input(input), mask(mask), output(output),
+        regions(c.regions), threads(c.threads), shared(c.shared != 0), input(input), mask(mask), epilogue(epilogue), output(output),
         scratch(memory) {
     const Int want = batch >= 2 * threads ? 1 : threads == 1 ? 1 : ceil_div(2 * threads, batch);
     part_channels = ceil_div(in.channels, want);
@@ -108,9 +110,9 @@ struct Lookup {
       }
       float* to = output + sample * out.batch_stride + c * out.channel_stride;
       if (geometry.taps() == 9)
-        channel<9>(memory, region, to);
+        channel<9>(memory, region, epilogue.from(c), to);
       else
-        channel<0>(memory, region, to);
+        channel<0>(memory, region, epilogue.from(c), to);
     }
   }
 
@@ -123,12 +125,13 @@ struct Lookup {
 
   // Two rows of a 3x3 convolution without stride or dilation down share what they read.
   void two_rows(const Vec (&table)[9], const Int (&offset)[9], const float* row, const int32_t* region,
-                float* to) const {
+                const Epilogue& end, float* to) const {
+    const Vec bias = splat(end.bias ? *end.bias : 0);
     const Int width = geometry.out_width;
     for (Int v = 0; v < width; v += kLanes) {
       const Tail tail(width - v);
       const IntVec upper = load(region + v, tail), lower = load(region + width + v, tail);
-      Vec a[2] = {}, b[2] = {};
+      Vec a[2] = {bias, Vec{}}, b[2] = {bias, Vec{}};
       DRCONV_UNROLL for (int y = 0; y < 4; y++) {
         DRCONV_UNROLL for (int x = 0; x < 3; x++) {
           const Vec pixel = load(row + v + y * row_length + offset[x]);
@@ -136,14 +139,15 @@ struct Lookup {
           if (y > 0) b[y & 1] += look_up(table[(y > 0 ? y - 1 : 0) * 3 + x], lower) * pixel;
         }
       }
-      store(to + v, a[0] + a[1], tail);
-      store(to + width + v, b[0] + b[1], tail);
+      store(to + v, activated(a[0] + a[1], end.activation), tail);
+      store(to + width + v, activated(b[0] + b[1], end.activation), tail);
     }
   }
 
   // With a known number of taps the tables stay in registers.
   template <int kTaps>
-  void channel(const ThreadMemory& memory, const int32_t* region, float* to) const {
+  void channel(const ThreadMemory& memory, const int32_t* region, const Epilogue& end, float* to) const {
+    const Vec bias = splat(end.bias ? *end.bias : 0);
     const Int taps = kTaps ? kTaps : geometry.taps();
     Vec table[kTaps ? kTaps : 1];
     Int offset[kTaps ? kTaps : 1];
@@ -155,7 +159,7 @@ struct Lookup {
     if constexpr (kTaps == 9) {
       if (geometry.kernel_h == 3 && geometry.stride_h == 1 && geometry.dilation_h == 1)
         for (; u + 2 <= geometry.out_height; u += 2)
-          two_rows(table, offset, memory.plane + u * row_length, region + u * geometry.out_width,
+          two_rows(table, offset, memory.plane + u * row_length, region + u * geometry.out_width, end,
                    to + u * geometry.out_width);
     }
     for (; u < geometry.out_height; u++) {
@@ -163,7 +167,7 @@ struct Lookup {
       for (Int v = 0; v < geometry.out_width; v += kLanes) {
         const Tail tail(geometry.out_width - v);
         const IntVec where = load(region + u * geometry.out_width + v, tail);
-        Vec a = {}, b = {}, c = {};
+        Vec a = bias, b = {}, c = {};
         if (kTaps == 9) {
           DRCONV_UNROLL for (int t = 0; t < (kTaps ? 3 : 0); t++) {
             a += look_up(table[t], where) * load(row + v + offset[t]);
@@ -174,7 +178,7 @@ struct Lookup {
           for (Int t = 0; t < taps; t++)
             a += look_up(load(memory.tables + t * kLanes), where) * load(row + v + memory.offset[t]);
         }
-        store(to + u * geometry.out_width + v, a + b + c, tail);
+        store(to + u * geometry.out_width + v, activated(a + b + c, end.activation), tail);
       }
     }
   }

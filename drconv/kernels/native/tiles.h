@@ -4,7 +4,7 @@
 // an ordinary matrix product, and these are computed once per tile.
 #pragma once
 
-#include "vectors.h"
+#include "epilogue.h"
 
 namespace {
 
@@ -32,6 +32,8 @@ struct TileCall {
   Int out_stride;
   const int32_t* out_index;
   bool accumulate;
+  // `store_tile` applies it last: to be left out where more is yet to be added.
+  Epilogue epilogue;
   // Rows and results come from beyond the second cache.
   bool far;
   // `Dot`: dots[i] is set to, or grows by, the product of row i of the result and of `out`.
@@ -80,17 +82,51 @@ DRCONV_INLINE void multiply(const TileCall& call, const Last& end, Result<kRows,
 }
 
 template <int kRows, int kVectors, class Last>
+DRCONV_INLINE void add_bias(const float* bias, const Last& end, Result<kRows, kVectors, Last>& sums) {
+  constexpr int kWhole = kVectors - 1;
+  DRCONV_UNROLL for (int v = 0; v < kWhole; v++) {
+    const Vec b = load(bias + v * kLanes);
+    DRCONV_UNROLL for (int i = 0; i < kRows; i++) sums.whole[i][v] += b;
+  }
+  const typename Last::V b = end.load(bias + kWhole * kLanes);
+  DRCONV_UNROLL for (int i = 0; i < kRows; i++) sums.last[i] += b;
+}
+
+template <Int kActivation, int kRows, int kVectors, class Last>
+DRCONV_INLINE void activate_as(Result<kRows, kVectors, Last>& sums) {
+  DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
+    DRCONV_UNROLL for (int v = 0; v < kVectors - 1; v++) sums.whole[i][v] = activated<kActivation>(sums.whole[i][v]);
+    sums.last[i] = activated<kActivation>(sums.last[i]);
+  }
+}
+
+template <int kRows, int kVectors, class Last>
+DRCONV_INLINE void activate_tile(Int activation, Result<kRows, kVectors, Last>& sums) {
+  switch (activation) {
+    case DRCONV_RELU: return activate_as<DRCONV_RELU>(sums);
+    case DRCONV_RELU6: return activate_as<DRCONV_RELU6>(sums);
+    case DRCONV_HARDSWISH: return activate_as<DRCONV_HARDSWISH>(sums);
+    default: return;
+  }
+}
+
+template <int kRows, int kVectors, class Last>
 void store_tile(const TileCall& call) {
   constexpr int kWhole = kVectors - 1;
   const Last end(call.last);
   Result<kRows, kVectors, Last> sums;
   multiply<kRows, kVectors, Last>(call, end, sums);
-  DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
-    float* out = call.out + static_cast<Int>(call.out_index[i]) * call.out_stride;
-    if (call.accumulate) {
+  if (call.accumulate) {
+    DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
+      const float* out = call.out + static_cast<Int>(call.out_index[i]) * call.out_stride;
       DRCONV_UNROLL for (int v = 0; v < kWhole; v++) sums.whole[i][v] += load(out + v * kLanes);
       sums.last[i] += end.load(out + kWhole * kLanes);
     }
+  }
+  if (call.epilogue.bias) add_bias(call.epilogue.bias, end, sums);
+  if (call.epilogue.activation) activate_tile(call.epilogue.activation, sums);
+  DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
+    float* out = call.out + static_cast<Int>(call.out_index[i]) * call.out_stride;
     DRCONV_UNROLL for (int v = 0; v < kWhole; v++) store(out + v * kLanes, sums.whole[i][v]);
     end.store(out + kWhole * kLanes, sums.last[i]);
   }
@@ -156,6 +192,7 @@ inline void run_tiles(TileCall call, const ColumnBlock& block, Int first, Int co
   call.out_index += first;
   call.filter += block.first;
   call.out += block.first;
+  call.epilogue = call.epilogue.from(block.first);
   call.last = block.last;
   if (dot) {
     call.dots += first;

@@ -86,7 +86,8 @@ drconv_conv random_conv() {
 struct Problem {
   drconv_conv c;
   Int positions, taps, depth, columns;
-  std::vector<float> input, filters, grad;
+  std::vector<float> input, filters, grad, bias;
+  Int activation;
   std::vector<int32_t> mask;
 
   explicit Problem(const drconv_conv& c) : c(c) {
@@ -99,6 +100,8 @@ struct Problem {
                                     : c.input_channel_stride - c.height * c.width;
     input = values(c.batch * c.input_batch_stride - end);
     filters = values((c.shared ? 1 : c.batch) * c.regions * taps * depth * c.out_channels);
+    bias = values(c.out_channels);
+    activation = draw(DRCONV_NO_ACTIVATION, DRCONV_HARDSWISH);
     grad = values(c.batch * c.out_channels * positions);
     mask.resize(static_cast<size_t>(c.batch * positions));
     for (int32_t& region : mask) region = static_cast<int32_t>(draw(0, c.regions - 1));
@@ -129,6 +132,16 @@ struct Problem {
             }
   }
 };
+
+double activated(double x, Int activation) {
+  const double above = std::max(x, 0.0);
+  switch (activation) {
+    case DRCONV_RELU: return above;
+    case DRCONV_RELU6: return std::min(above, 6.0);
+    case DRCONV_HARDSWISH: return x * std::min(std::max(x + 3, 0.0), 6.0) / 6;
+    default: return x;
+  }
+}
 
 int failures = 0;
 
@@ -179,11 +192,19 @@ void check(const Problem& p, Int number) {
       products[static_cast<size_t>((b * c.regions + j) * p.positions + q)] +=
           grad * in * p.filters[static_cast<size_t>(p.filter_at(b, j, o, i, t))];
   });
+  const bool has_bias = draw(0, 1);
+  for (Int b = 0; b < c.batch; b++)
+    for (Int o = 0; o < c.out_channels; o++)
+      for (Int q = 0; q < p.positions; q++) {
+        double& y = output[static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions))];
+        y = activated(y + (has_bias ? p.bias[static_cast<size_t>(o)] : 0), p.activation);
+      }
   for (Int isa = 0; isa < DRCONV_ISAS; isa++) {
     if (!drconv_has_isa(isa)) continue;
     std::vector<float> y = unwritten(static_cast<Int>(output.size()));
     with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(), y.data(), scratch, bytes);
+      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(),
+                            has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
     });
     compare("output", isa, number, y, output);
     std::vector<float> gx = unwritten(static_cast<Int>(grad_input.size()));

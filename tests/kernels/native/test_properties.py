@@ -60,6 +60,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
         "input": strided((batch, groups * per_in, *size), map_order, integer(0, 2)),
         "region_filters": strided(filter_shape, filter_order, integer(0, 2)),
         "guided_feature": guide,
+        "bias": draw(st.sampled_from([None, torch.randn(groups * per_out, 2)[:, 1]])),
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -71,7 +72,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
 def train(problem: dict[str, Any], grad: Tensor, backend: str) -> list[Tensor]:
     names = ("input", "region_filters", "guided_feature")
     leaves = [problem[name].detach().requires_grad_() for name in names]
-    rest = {name: problem[name] for name in ("stride", "padding", "dilation", "groups")}
+    rest = {name: problem[name] for name in ("bias", "stride", "padding", "dilation", "groups")}
     output = region_conv2d(*leaves, **rest, backend=backend)
     return [output, *torch.autograd.grad(output, leaves, grad)]
 
