@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         GuideConv2d,
         TemperatureSchedule,
         convert,
+        optimize_for_inference,
         set_backend,
         set_temperature,
     )
@@ -37,6 +38,7 @@ _HOMES = {
     "create_model": "drconv.models",
     "guided_mask": "drconv.ops",
     "list_models": "drconv.models",
+    "optimize_for_inference": "drconv.layers",
     "profile_model": "drconv.analysis",
     "record_regions": "drconv.analysis",
     "region_conv2d": "drconv.ops",
@@ -62,6 +64,7 @@ __all__ = [
     "create_model",
     "guided_mask",
     "list_models",
+    "optimize_for_inference",
     "profile_model",
     "record_regions",
     "region_conv2d",

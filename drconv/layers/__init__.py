@@ -14,6 +14,7 @@ from drconv.layers.filter_generator import (
     PooledFilterGenerator,
 )
 from drconv.layers.guide import GuideConv2d
+from drconv.layers.optimize import optimize_for_inference
 from drconv.layers.plain_twin import plain_twin
 from drconv.layers.region_conv import RegionConv2d
 from drconv.layers.registry import LAYERS
@@ -41,6 +42,7 @@ __all__ = [
     "RegionLayer",
     "TemperatureSchedule",
     "convert",
+    "optimize_for_inference",
     "plain_twin",
     "set_backend",
     "set_temperature",

@@ -131,6 +131,18 @@ class DynamicLayer(nn.Module):
         """
         return None
 
+    def absorb_affine(self, scale: Tensor, shift: Tensor) -> str | None:
+        """Change the parameters so that output channel o becomes scale[o] times what it was, plus shift[o].
+
+        Args:
+            scale: `[O]`.
+            shift: `[O]`.
+
+        Returns:
+            None if it is done, else why it cannot be; then nothing has changed.
+        """
+        return f"{type(self).__name__} has no way to take over a scale and a shift"
+
     def stage_of(self, path: str) -> str:
         """Return the stage of a submodule, given its path within the layer.
 

@@ -195,6 +195,8 @@ def _dynamic(
 
 def _conv2d(old: DynamicLayer) -> tuple[nn.Module | None, str | None]:
     """Return the convolution that a dynamic layer is; or None, and why it is none."""
+    if getattr(old, "activation", None) is not None:
+        return None, "it has taken over an activation"
     if any(parameter.is_meta for parameter in old.parameters()):
         return None, "its parameters are on the meta device, without values"
     static = old.static_filter()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from drconv.checks import Size2d, flag, positive
 from drconv.errors import ArgumentError
+from drconv.layers.activation import ACTIVATIONS
 from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
 from drconv.layers.guide import GuideConv2d
@@ -42,6 +43,10 @@ class DRConv2d(RegionLayer):
         own_guide: whether the layer makes a `GuideConv2d` of its own. Without it, `forward` must be given a guided
             feature, and the layer holds no unused parameters.
 
+    Attributes:
+        activation: what is applied after the bias: None, `"relu"`, `"relu6"` or `"hardswish"`. Set by
+            `drconv.optimize_for_inference`.
+
     Shape:
         input `[B, C, H, W]` or `[C, H, W]`; output `[B, O, U, V]` or `[O, U, V]`, U and V as for `nn.Conv2d`.
 
@@ -54,6 +59,8 @@ class DRConv2d(RegionLayer):
         >>> layer(torch.randn(2, 24, 28, 28)).shape
         torch.Size([2, 48, 28, 28])
     """
+
+    activation: str | None = None
 
     def __init__(
         self,
@@ -115,6 +122,15 @@ class DRConv2d(RegionLayer):
             return None
         return filters[0], self.bias
 
+    @torch.no_grad()
+    def absorb_affine(self, scale: Tensor, shift: Tensor) -> str | None:
+        """Scale the filters that the generator makes, and the bias, and add the shift to that. See the base class."""
+        reason = self.filter_generator.scale_outputs(scale)
+        if reason is None:
+            self.bias = nn.Parameter(shift if self.bias is None else self.bias * scale + shift)
+            self.has_bias = True
+        return reason
+
     def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
         """Convolve each position with the filter of its region.
 
@@ -142,8 +158,9 @@ class DRConv2d(RegionLayer):
             guided_feature = F.interpolate(guided_feature, size, mode="nearest")
         filters = self.filter_generator(input)
         output: Tensor = self.region_conv(self.pad(input), filters, guided_feature, self.bias, self.backend)
-        return output
+        return output if self.activation is None else ACTIVATIONS[self.activation](output)
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults, as `nn.Conv2d` does."""
-        return f"{super().extra_repr()}, num_regions={self.num_regions}"
+        activation = "" if self.activation is None else f", activation={self.activation!r}"
+        return f"{super().extra_repr()}, num_regions={self.num_regions}{activation}"

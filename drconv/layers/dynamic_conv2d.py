@@ -214,6 +214,15 @@ class DynamicConv2d(DynamicLayer):
         filters, mixed = self.experts(self.attention(weight.new_zeros(1, self.in_channels, 1, 1)))
         return filters[0, 0], None if mixed is None else mixed[0]
 
+    @torch.no_grad()
+    def absorb_affine(self, scale: Tensor, shift: Tensor) -> str | None:
+        """Scale every expert and add the shift to its bias: their weights sum to 1. See the base class."""
+        self.experts.weight.mul_(scale.view(1, -1, 1))
+        biases = shift.expand(self.num_experts, -1)
+        self.experts.bias = nn.Parameter(biases + (0 if self.experts.bias is None else self.experts.bias * scale))
+        self.has_bias = True
+        return None
+
     def forward(self, input: Tensor) -> Tensor:
         """Convolve each sample with its own filter.
 

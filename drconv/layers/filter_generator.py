@@ -79,6 +79,17 @@ class FilterGenerator(nn.Module):
         """Return the filters `[M, O, C/groups, K, K]` if they are the same for every input, else None."""
         return None
 
+    def scale_outputs(self, scale: Tensor) -> str | None:
+        """Change the parameters so that every filter's output channel o becomes scale[o] times what it was.
+
+        Args:
+            scale: `[O]`.
+
+        Returns:
+            None if it is done, else why it cannot be; then nothing has changed.
+        """
+        return f"{type(self).__name__} has no way to scale its filters"
+
     def extra_repr(self) -> str:
         """Show the shape of what is made."""
         return f"num_regions={self.spec.num_regions}, filter_shape={self.spec.filter_shape}"
@@ -131,6 +142,15 @@ class PooledFilterGenerator(FilterGenerator):
             return None
         filters: Tensor = self(self.expand.weight.new_zeros(1, self.spec.in_channels, *self.spec.kernel_size))
         return filters[0]
+
+    @torch.no_grad()
+    def scale_outputs(self, scale: Tensor) -> str | None:
+        """Scale the rows of `expand`, which makes the filters without anything after it."""
+        rows = scale.repeat_interleave(self.spec.in_channels // self.spec.groups).repeat(self.spec.num_regions)
+        self.expand.weight.mul_(rows.view(-1, 1, 1, 1))
+        if self.expand.bias is not None:
+            self.expand.bias.mul_(rows)
+        return None
 
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
@@ -185,6 +205,12 @@ class BasisFilterGenerator(FilterGenerator):
         # Equal mixes give equal filters, which the rows of a matrix product need not be to the last bit.
         return filters[:1].expand_as(filters) if bool((mix == mix[:1]).all()) else filters
 
+    @torch.no_grad()
+    def scale_outputs(self, scale: Tensor) -> str | None:
+        """Scale the bases, of which the filters are sums."""
+        self.bases.mul_(scale.view(1, -1, 1))
+        return None
+
     def forward(self, input: Tensor) -> Tensor:
         """Make `[B, M, O, C/groups, K, K]`."""
         mix = self.routing(self.pool(input).flatten(1)).unflatten(1, (self.spec.num_regions, self.num_experts))
@@ -215,6 +241,12 @@ class LearnedFilters(FilterGenerator):
     def static_filters(self) -> Tensor | None:
         """Return the filters."""
         return self.filters.detach().view(self.spec.num_regions, *self.spec.filter_shape)
+
+    @torch.no_grad()
+    def scale_outputs(self, scale: Tensor) -> str | None:
+        """Scale the filters."""
+        self.filters.mul_(scale.view(1, -1, 1))
+        return None
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[M, O, C/groups, K, K]`, whatever the input."""

@@ -1,23 +1,35 @@
 """The plain twin of a model: what its dynamic layers are compared with."""
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from drconv.layers.activation import ACTIVATIONS
 from drconv.layers.base import DynamicLayer
+from drconv.layers.drconv2d import DRConv2d
 from drconv.layers.guide import GuideConv2d
 from drconv.layers.replace import replace_modules
 
 __all__ = ["UnguidedConv2d", "plain_like", "plain_twin"]
 
+_Conv = TypeVar("_Conv", bound=nn.Conv2d)
+
 
 class UnguidedConv2d(nn.Conv2d):
-    """`nn.Conv2d` in the place of a layer that may be handed a shared guided feature, which it has no use for."""
+    """`nn.Conv2d` in the place of a layer that may be handed a shared guided feature, which it has no use for.
+
+    Attributes:
+        activation: applied after the bias, as by the layer; see `drconv.DRConv2d`.
+    """
+
+    activation: str | None = None
 
     def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
         """Convolve, `[B, C, H, W]` to `[B, O, U, V]`."""
-        return super().forward(input)
+        output = super().forward(input)
+        return output if self.activation is None else ACTIVATIONS[self.activation](output)
 
 
 class _NoGuide(nn.Module):
@@ -48,14 +60,15 @@ def plain_twin(model: nn.Module) -> nn.Module:
     return replace_modules(twin, replaced)
 
 
-def _plain(layer: DynamicLayer) -> nn.Conv2d:
+def _plain(layer: DynamicLayer) -> UnguidedConv2d:
     like = next(layer.parameters())
-    return plain_like(layer, like.device, like.dtype, UnguidedConv2d)
+    twin = plain_like(layer, like.device, like.dtype, UnguidedConv2d)
+    if isinstance(layer, DRConv2d):
+        twin.activation = layer.activation
+    return twin
 
 
-def plain_like(
-    layer: DynamicLayer, device: torch.device, dtype: torch.dtype, kind: type[nn.Conv2d] = nn.Conv2d
-) -> nn.Conv2d:
+def plain_like(layer: DynamicLayer, device: torch.device, dtype: torch.dtype, kind: type[_Conv]) -> _Conv:
     """Return a fresh convolution of a dynamic layer's geometry, in its mode."""
     conv = kind(
         layer.in_channels,
