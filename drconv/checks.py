@@ -26,13 +26,17 @@ def pair(name: str, value: Size2d, minimum: int) -> tuple[int, int]:
     """Return an int or a sequence of one or two ints as two ints, none below `minimum`."""
     if type(value) is int and value >= minimum:  # most calls, without the detours of the others
         return value, value
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+        first, second = value
+        if first >= minimum and second >= minimum:  # a layer's
+            return first, second
     values = [_index(v) for v in (value if isinstance(value, Iterable) else (value,))]
     if len(values) == 1:
         values = values * 2
-    first, second = values if len(values) == 2 else (None, None)
-    if first is None or second is None or min(first, second) < minimum:
+    one, other = values if len(values) == 2 else (None, None)
+    if one is None or other is None or min(one, other) < minimum:
         raise ArgumentError(f"{name} must be one or two integers of at least {minimum}, got {name}={value!r}")
-    return first, second
+    return one, other
 
 
 _MOST = 2**31 - 1

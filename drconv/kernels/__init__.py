@@ -4,13 +4,14 @@ import torch
 
 from drconv.errors import BackendError
 from drconv.kernels import native
-from drconv.kernels.backend import Backend, Gradients, RegionConvProblem, memory_format_of
+from drconv.kernels.backend import Backend, Gradients, Prepared, RegionConvProblem, memory_format_of
 from drconv.registry import Registry
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "Gradients",
+    "Prepared",
     "RegionConvProblem",
     "choose_backend",
     "memory_format_of",
@@ -30,6 +31,7 @@ for _backend in (
         native.why_not,
         own_mask=True,
         adds_bias=True,
+        prepares=True,
     ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
     Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),

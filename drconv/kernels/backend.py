@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drconv.errors import ArgumentError
 
-__all__ = ["Backend", "Gradients", "RegionConvProblem", "memory_format_of"]
+__all__ = ["Backend", "Gradients", "Prepared", "RegionConvProblem", "memory_format_of"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ Forward = Callable[..., Tensor]
 Backward = Callable[[RegionConvProblem, Tensor, Tensor, Tensor, Tensor, tuple[bool, bool, bool]], Gradients]
 """(problem, grad_output, input, region_filters, guided_mask, which gradients are wanted) -> gradients."""
 
+Prepared = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(input, region_filters, guided_feature, bias) -> output; for tensors with the sizes, strides, dtypes and devices of
+those it was prepared for. The output is no view of anything."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -124,6 +128,8 @@ class Backend:
             that its `forward` and `backward` take.
         adds_bias: whether its `forward` takes the bias `[O]`, or None, as a fifth argument and adds it. Else the
             operator does, in a pass of its own.
+        prepares: whether its module also has `prepare(problem, input, region_filters, guided_feature)`, which finds out
+            once what calls alike need, and returns a `Prepared`.
     """
 
     name: str
@@ -134,6 +140,7 @@ class Backend:
     objection: Callable[[RegionConvProblem], str | None] = lambda problem: None
     own_mask: bool = False
     adds_bias: bool = False
+    prepares: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.dtypes:
@@ -158,6 +165,15 @@ class Backend:
             return None
         function: Callable[[Tensor], Tensor] = import_module(self.module).guided_mask
         return function
+
+    def prepare(
+        self, problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_feature: Tensor
+    ) -> Prepared | None:
+        """Return the module's whole forward pass for calls alike, importing it on first use, or None if it has none."""
+        if not self.prepares:
+            return None
+        prepared: Prepared = import_module(self.module).prepare(problem, input, region_filters, guided_feature)
+        return prepared
 
     def madds(self, problem: RegionConvProblem) -> int:
         """Return the multiply-adds that the forward function executes, importing its module on first use."""

@@ -14,8 +14,9 @@ from torch.utils.flop_counter import register_flop_formula
 
 from drconv.checks import Size2d, check_region_conv, pair
 from drconv.errors import DrconvError
-from drconv.kernels import RegionConvProblem, choose_backend, memory_format_of
+from drconv.kernels import Prepared, RegionConvProblem, choose_backend, memory_format_of
 from drconv.ops.guided_mask import guided_mask, softmax_gradient
+from drconv.ops.watched import is_unwatched
 
 __all__ = ["region_conv2d", "region_conv2d_madds"]
 
@@ -80,8 +81,12 @@ def region_conv2d(
         >>> region_conv2d(x, filters, torch.randn(2, 4, 14, 14), padding=1).shape
         torch.Size([2, 32, 14, 14])
     """
-    settings = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
-    output: Tensor = _forward_op(input, region_filters, guided_feature, bias, *settings, groups, backend)
+    settings = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1), groups, backend)
+    if not torch.compiler.is_compiling() and is_unwatched():
+        direct = _direct(input, region_filters, guided_feature, bias, settings)
+        if direct is not None:
+            return direct
+    output: Tensor = _forward_op(input, region_filters, guided_feature, bias, *settings)
     return output
 
 
@@ -130,6 +135,77 @@ def _known_problem(
             _known_problems.clear()
         _known_problems[key] = problem
     return problem
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+# None where the dispatcher has to be asked: the chosen backend cannot prepare such calls.
+_prepared: dict[tuple[object, ...], Prepared | None] = {}
+
+
+def _are_plain(*tensors: Tensor) -> bool:
+    """Whether these are no subclasses, and hold their values in memory as they are."""
+    for tensor in tensors:  # noqa: SIM110  # `all` takes half a microsecond more
+        if type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor():
+            return False
+    return True
+
+
+def _direct(
+    input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None, settings: tuple[Any, ...]
+) -> Tensor | None:
+    """Call the backend without PyTorch's dispatcher, or return None where that would make a difference.
+
+    The dispatcher's way into Python and back takes longer than convolving a small map. To be used while nobody watches.
+    """
+    if type(settings[3]) is not int or not _are_plain(input, region_filters, guided_feature):
+        return None
+    key: tuple[object, ...] = (
+        input.shape, input.stride(), input.dtype, input.device,
+        region_filters.shape, region_filters.stride(), region_filters.dtype, region_filters.device,
+        guided_feature.shape, guided_feature.stride(), guided_feature.dtype, guided_feature.device,
+        settings,
+    )  # fmt: skip
+    if bias is not None:
+        if not _are_plain(bias):
+            return None
+        key = (*key, bias.shape, bias.dtype, bias.device)
+    try:
+        call = _prepared[key]
+    except KeyError:
+        call = _prepare(key, input, region_filters, guided_feature, bias, settings)
+    if call is None:
+        return None
+    if torch.is_grad_enabled() and (
+        input.requires_grad
+        or region_filters.requires_grad
+        or guided_feature.requires_grad
+        or (bias is not None and bias.requires_grad)
+    ):
+        output: Tensor = _RegionConv2d.apply(  # type: ignore[no-untyped-call]
+            input, region_filters, guided_feature, bias, settings, call
+        )
+        return output
+    return call(input, region_filters, guided_feature, bias)
+
+
+def _prepare(
+    key: tuple[object, ...],
+    input: Tensor,
+    region_filters: Tensor,
+    guided_feature: Tensor,
+    bias: Tensor | None,
+    settings: tuple[Any, ...],
+) -> Prepared | None:
+    # What cannot be a convolution raises here as it does below the dispatcher.
+    problem = _problem(input, region_filters, guided_feature, bias, settings)
+    prepared = None
+    if problem.batch > 0 and problem.device_type == "cpu":
+        prepared = choose_backend(problem, settings[-1]).prepare(problem, input, region_filters, guided_feature)
+    if len(_prepared) >= _KNOWN_LIMIT:
+        _prepared.clear()
+    _prepared[key] = prepared
+    return prepared
 
 
 def _empty_output(input: Tensor, problem: RegionConvProblem) -> Tensor:
@@ -212,10 +288,14 @@ class _RegionConv2d(torch.autograd.Function):
         region_filters: Tensor,
         guided_feature: Tensor,
         bias: Tensor | None,
-        *settings: Any,
+        settings: tuple[Any, ...],
+        call: Prepared | None,
     ) -> Tensor:
         ctx.save_for_backward(input, region_filters, guided_feature)
         ctx.settings = settings
+        ctx.direct = call is not None
+        if call is not None:
+            return call(input, region_filters, guided_feature, bias)
         # Also below the tracking of views: a backend may build its output as a view of its own buffer, and a caller
         # must be able to write to it in place.
         with torch._C._AutoDispatchBelowADInplaceOrView():
@@ -228,13 +308,15 @@ class _RegionConv2d(torch.autograd.Function):
         grads: list[Tensor | None] = [None, None, None]
         if any(wanted):
             with torch.no_grad():
-                found = _backward_op(grad_output, *ctx.saved_tensors, *ctx.settings, wanted)
+                tensors = (grad_output, *ctx.saved_tensors)
+                direct = ctx.direct and not torch.compiler.is_compiling() and is_unwatched() and _are_plain(*tensors)
+                found = (_backward if direct else _backward_op)(*tensors, *ctx.settings, wanted)
             if torch.is_grad_enabled():
                 causes = (grad_output, *ctx.saved_tensors)
                 found = [_NotTwice.apply(grad, *causes) for grad in found]  # type: ignore[no-untyped-call]
             grads = [grad if want else None for grad, want in zip(found, wanted, strict=True)]
         grad_bias = grad_output.sum((0, 2, 3)) if ctx.needs_input_grad[3] else None
-        return *grads, grad_bias, *(None for _ in ctx.settings)
+        return *grads, grad_bias, None, None
 
 
 class _NotTwice(torch.autograd.Function):
@@ -265,7 +347,7 @@ def _autograd(
             "use reverse mode"
         )
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        output: Tensor = _RegionConv2d.apply(*tensors, *settings)  # type: ignore[no-untyped-call]
+        output: Tensor = _RegionConv2d.apply(*tensors, settings, None)  # type: ignore[no-untyped-call]
         return output
     with torch._C._AutoDispatchBelowAutograd():
         below: Tensor = _forward_op(*tensors, *settings)

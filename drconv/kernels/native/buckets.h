@@ -42,6 +42,34 @@ inline void argmax_rows(const float* scores, Int position_stride, Int regions, I
   }
 }
 
+// Scores of a batch: those of a position are region_stride apart.
+struct Scores {
+  const float* data;  // null where there is a mask instead
+  Int batch_stride, region_stride, position_stride;
+
+  // The regions of positions [first, first + count) of a sample.
+  void regions_of(Int sample, Int first, Int count, Int regions, int32_t* mask) const {
+    const float* from = data + sample * batch_stride + first * position_stride;
+    if (position_stride == 1)
+      argmax_planes(from, region_stride, regions, count, mask);
+    else
+      argmax_rows(from, position_stride, regions, count, mask);
+  }
+};
+
+// Where forward passes find the region of a position.
+struct Regions {
+  const int32_t* mask;
+  Scores scores;
+
+  // Those of positions [first, first + count) of a sample with `all` positions; `room` is for `count` of them.
+  const int32_t* of(Int sample, Int all, Int first, Int count, Int regions, int32_t* room) const {
+    if (mask) return mask + sample * all + first;
+    scores.regions_of(sample, first, count, regions, room);
+    return room;
+  }
+};
+
 // Sorts positions 0..count-1 by region, stable: those of region j are list[start[j]] to list[start[j + 1] - 1].
 // `start` has regions + 1 elements, `next` has `regions`. False if a region index is out of range.
 inline bool bucket(const int32_t* mask, Int count, Int regions, int32_t* list, Int* start, Int* next) {

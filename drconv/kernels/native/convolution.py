@@ -1,26 +1,16 @@
 """Forward and backward pass by the compiled kernels: lay tensors out as these want them, give memory, call."""
 
-from ctypes import addressof
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from drconv.errors import BackendError
 from drconv.kernels.backend import Gradients, RegionConvProblem
-from drconv.kernels.native.library import Conv, Library, load
+from drconv.kernels.native.library import load
+from drconv.kernels.native.plan import NO_SCORES, Plan, Strides, check, is_even, plan_of, steps
+from drconv.kernels.native.scratch import give_back, take
 
-__all__ = ["backward", "forward", "guided_mask", "madds"]
-
-_REFUSALS = {
-    1: "too little scratch memory",
-    2: "the guided mask has a region outside 0..M-1",
-    3: "the instruction set is not there",
-}
+__all__ = ["backward", "forward", "guided_mask", "madds", "prepare"]
 
 _NO_ACTIVATION = 0
-
-_Strides = tuple[int, ...]
 
 
 def madds(problem: RegionConvProblem) -> int:
@@ -32,13 +22,13 @@ def guided_mask(guided_feature: Tensor) -> Tensor:
     """Return the region of every position, `[B, U, V]` in int32, by the rule of `drconv.ops.guided_mask`."""
     if guided_feature.dtype != torch.float32:
         return guided_feature.argmax(1).to(torch.int32)
-    if not _is_even(guided_feature) or 1 not in _steps(guided_feature)[1:]:
+    if not _are_scores(guided_feature):
         guided_feature = guided_feature.contiguous()
     native = load()
     batch, regions, height, width = guided_feature.shape
-    sizes = (batch, regions, height * width, *_steps(guided_feature), native.threads())
+    sizes = (batch, regions, height * width, *steps(guided_feature), native.threads())
     mask = torch.empty((batch, height, width), dtype=torch.int32)
-    _check(native.functions["argmax"](native.isa, guided_feature.data_ptr(), *sizes, mask.data_ptr()))
+    check(native.functions["argmax"](native.isa, guided_feature.data_ptr(), *sizes, mask.data_ptr()))
     return mask
 
 
@@ -50,13 +40,13 @@ def forward(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Sort positions by region, and multiply each region's rows by its filter; add the bias to what is stored."""
-    native, p = load(), problem
-    x, filters, mask = _laid_out(p, input), _filters(region_filters), _mask(guided_mask)
-    plan = _plan(native, p, _steps(x), filters.stride(), native.threads())
-    output = torch.empty(plan.output_shape, dtype=torch.float32, memory_format=p.memory_format)
+    x, filters, mask, plan = _readable(problem, input, region_filters, guided_mask)
+    output = torch.empty(plan.output_shape, dtype=torch.float32, memory_format=problem.memory_format)
     added = None if bias is None else bias.contiguous()
-    epilogue = (None if added is None else added.data_ptr(), _NO_ACTIVATION)
-    _run(native, plan, "forward", x, filters, mask, output, *epilogue)
+    plan.run(
+        "forward", x.data_ptr(), filters.data_ptr(), mask.data_ptr(), None,
+        None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(),
+    )  # fmt: skip
     return output
 
 
@@ -69,109 +59,90 @@ def backward(
     wanted: tuple[bool, bool, bool],
 ) -> Gradients:
     """Run one kernel for each gradient that is wanted."""
-    native, p = load(), problem
-    x, filters, mask = _laid_out(p, input), _filters(region_filters), _mask(guided_mask)
+    p = problem
+    x, filters, mask, plan = _readable(p, input, region_filters, guided_mask)
     grad = grad_output.contiguous(memory_format=p.memory_format)
-    plan = _plan(native, p, _steps(x), filters.stride(), native.threads())
     grad_input = grad_filters = products = None
     if wanted[0]:
         shape = (p.batch, p.in_channels, *p.input_size)
         grad_input = torch.empty(shape, dtype=torch.float32, memory_format=p.memory_format)
-        _run(native, plan, "input_gradient", grad, filters, mask, grad_input)
+        _run(plan, "input_gradient", grad, filters, mask, grad_input)
     if wanted[1]:
         grad_filters = torch.empty(region_filters.shape, dtype=torch.float32)
-        _run(native, plan, "filter_gradient", grad, x, mask, grad_filters)
+        _run(plan, "filter_gradient", grad, x, mask, grad_filters)
     if wanted[2]:
         products = torch.empty((p.batch, p.num_regions, *p.output_size), dtype=torch.float32)
-        _run(native, plan, "products", grad, x, filters, products)
+        _run(plan, "products", grad, x, filters, products)
     return Gradients(grad_input, grad_filters, products)
 
 
-class _Plan:
-    """The sizes of a call as the kernels read them, and the scratch memory that each kernel needs; never written to."""
-
-    def __init__(self, native: Library, conv: Conv) -> None:
-        self.conv = conv
-        self.address = addressof(conv)
-        self.output_shape = (conv.batch, conv.out_channels, conv.out_height, conv.out_width)
-        self.calls = {
-            name: (native.functions[name], native.functions[f"{name}_scratch"](native.isa, self.address))
-            for name in ("forward", "input_gradient", "filter_gradient", "products")
-        }
+def prepare(
+    problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_feature: Tensor
+) -> "_Prepared | None":
+    """Return the forward pass of calls alike, or None where tensors must be copied before the kernels can read them."""
+    readable = _is_readable(problem, input) and _has_even_taps(region_filters) and _are_scores(guided_feature)
+    return _Prepared(problem, input, region_filters, guided_feature) if readable else None
 
 
-def _run(
-    native: Library,
-    plan: _Plan,
-    name: str,
-    first: Tensor,
-    second: Tensor,
-    third: Tensor,
-    out: Tensor,
-    *epilogue: int | None,
-) -> None:
-    function, size = plan.calls[name]
-    # The kernels align what they cut out of it to 64 bytes, counted from its start, as torch aligns that.
-    scratch = torch.empty(size, dtype=torch.uint8)
-    _check(
-        function(
-            native.isa, plan.address, first.data_ptr(), second.data_ptr(), third.data_ptr(), *epilogue,
-            out.data_ptr(), scratch.data_ptr(), size,
-        )
-    )  # fmt: skip
+class _Prepared:
+    """From scores to output in one call of the kernels, whose sizes and strides were found out before."""
+
+    def __init__(
+        self, problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_feature: Tensor
+    ) -> None:
+        self._problem = problem
+        self._strides: tuple[Strides, ...] = (steps(input), region_filters.stride(), steps(guided_feature))
+        native = load()
+        self._plan = plan_of(native, problem, *self._strides, native.threads())
+
+    def __call__(self, input: Tensor, region_filters: Tensor, guided_feature: Tensor, bias: Tensor | None) -> Tensor:
+        native, plan = load(), self._plan
+        threads = native.threads()
+        if plan.native is not native or plan.threads != threads:
+            plan = self._plan = plan_of(native, self._problem, *self._strides, threads)
+        output = torch.empty_strided(plan.output_shape, plan.output_strides, dtype=torch.float32)
+        function, size = plan.calls["forward"]
+        memory = take(size)
+        added = None if bias is None else bias.contiguous()
+        status = function(
+            native.isa, plan.address, input.data_ptr(), region_filters.data_ptr(), None, guided_feature.data_ptr(),
+            None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(), memory.data_ptr(), size,
+        )  # fmt: skip
+        give_back(memory)
+        if status:
+            check(status)
+        return output
 
 
-def _check(status: int) -> None:
-    if status != 0:
-        raise BackendError(f"backend 'native' failed: {_REFUSALS.get(status, status)}")
+def _readable(
+    problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Plan]:
+    """Return input, filters and mask as the kernels can read them, and the plan of the call."""
+    native = load()
+    x = input if _is_readable(problem, input) else input.clone(memory_format=problem.memory_format)
+    filters = region_filters if _has_even_taps(region_filters) else region_filters.contiguous()
+    mask = guided_mask
+    if mask.dtype != torch.int32 or not mask.is_contiguous():
+        mask = mask.to(torch.int32).contiguous()
+    return x, filters, mask, plan_of(native, problem, steps(x), filters.stride(), NO_SCORES, native.threads())
 
 
-@lru_cache(maxsize=1024)
-def _plan(native: Library, p: RegionConvProblem, steps: _Strides, filters: _Strides, threads: int) -> _Plan:
-    channels_last = p.memory_format == torch.channels_last
-    (kernel_h, kernel_w), region, out, into = p.kernel_size, filters[-5], filters[-4], filters[-3]
-    tap = filters[-1] if kernel_w > 1 else filters[-2] if kernel_h > 1 else 1
-    conv = Conv(
-        p.batch, p.in_channels, p.out_channels, p.groups, p.num_regions,
-        *p.input_size, *p.output_size,
-        kernel_h, kernel_w, *p.stride, *p.padding, *p.dilation,
-        channels_last,
-        *steps,
-        p.shared_filters, 0 if p.shared_filters else filters[0], region,
-        out, into, tap,
-        threads,
-    )  # fmt: skip
-    return _Plan(native, conv)
+def _run(plan: Plan, name: str, first: Tensor, second: Tensor, third: Tensor, out: Tensor) -> None:
+    plan.run(name, first.data_ptr(), second.data_ptr(), third.data_ptr(), out.data_ptr())
 
 
-def _is_even(tensor: Tensor) -> bool:
-    """Whether the pixels of a map are evenly spaced, row after row."""
-    height, width = tensor.shape[2:]
-    return height <= 1 or width <= 1 or tensor.stride(2) == width * tensor.stride(3)
+def _is_readable(problem: RegionConvProblem, input: Tensor) -> bool:
+    """Whether pixels lie side by side in a plane, or channels in a pixel."""
+    _, channel, pixel = steps(input)
+    return (channel if problem.memory_format == torch.channels_last else pixel) == 1 and is_even(input)
 
 
-def _steps(tensor: Tensor) -> _Strides:
-    """Return the strides of samples, channels and pixels of a map whose pixels are evenly spaced."""
-    height, width = tensor.shape[2:]
-    batch, channel, row, pixel = tensor.stride()
-    return batch, channel, pixel if width > 1 else row if height > 1 else 1
-
-
-def _laid_out(problem: RegionConvProblem, input: Tensor) -> Tensor:
-    """Return the input as the kernels can read it: pixels side by side in a plane, or channels in a pixel."""
-    _, channel, pixel = _steps(input)
-    adjacent = channel if problem.memory_format == torch.channels_last else pixel
-    return input if adjacent == 1 and _is_even(input) else input.clone(memory_format=problem.memory_format)
-
-
-def _filters(region_filters: Tensor) -> Tensor:
-    """Return the filters with evenly spaced taps; the kernels take any strides of the other axes."""
+def _has_even_taps(region_filters: Tensor) -> bool:
+    """Whether taps are evenly spaced; the kernels take any strides of the other axes."""
     kernel_h, kernel_w = region_filters.shape[-2:]
-    even = kernel_h == 1 or kernel_w == 1 or region_filters.stride(-2) == kernel_w * region_filters.stride(-1)
-    return region_filters if even else region_filters.contiguous()
+    return kernel_h == 1 or kernel_w == 1 or region_filters.stride(-2) == kernel_w * region_filters.stride(-1)
 
 
-def _mask(guided_mask: Tensor) -> Tensor:
-    if guided_mask.dtype == torch.int32 and guided_mask.is_contiguous():
-        return guided_mask
-    return guided_mask.to(torch.int32).contiguous()
+def _are_scores(guided_feature: Tensor) -> bool:
+    """Whether the kernels can read a guided feature: positions side by side, or regions."""
+    return guided_feature.dtype == torch.float32 and is_even(guided_feature) and 1 in steps(guided_feature)[1:]

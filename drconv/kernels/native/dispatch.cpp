@@ -32,7 +32,7 @@ int64_t drconv_has_isa(int64_t isa) { return kernels_of(isa) != nullptr; }
 int64_t drconv_forward_scratch(int64_t isa, const drconv_conv* conv) {
   const drconv_kernels* kernels = kernels_of(isa);
   int64_t needed = -1;
-  if (kernels) kernels->forward(conv, nullptr, nullptr, nullptr, nullptr, 0, nullptr, nullptr, 0, &needed);
+  if (kernels) kernels->forward(conv, nullptr, nullptr, nullptr, nullptr, nullptr, 0, nullptr, nullptr, 0, &needed);
   return needed;
 }
 
@@ -67,11 +67,11 @@ int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch, int64_t r
 }
 
 int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
-                       const int32_t* mask, const float* bias, int64_t activation, float* output, void* scratch,
-                       int64_t scratch_bytes) {
+                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, float* output,
+                       void* scratch, int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
-  return kernels->forward(conv, input, filters, mask, bias, activation, output, scratch, scratch_bytes, nullptr);
+  return kernels->forward(conv, input, filters, mask, scores, bias, activation, output, scratch, scratch_bytes, nullptr);
 }
 
 int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,

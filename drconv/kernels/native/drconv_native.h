@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Raised by one with every change of a structure or a function below.
-#define DRCONV_ABI 2
+#define DRCONV_ABI 3
 
 enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
 
@@ -36,6 +36,8 @@ typedef struct {
   int64_t input_batch_stride, input_channel_stride, input_pixel_stride;
   // Filters [B, M, O, C/groups, K*K]; batch stride 0 where they are shared, and then shared is 1.
   int64_t shared, filter_batch_stride, filter_region_stride, filter_out_stride, filter_in_stride, filter_tap_stride;
+  // Where scores [B, M, U*V] are given instead of a mask.
+  int64_t score_batch_stride, score_region_stride, score_position_stride;
   int64_t threads;
 } drconv_conv;
 
@@ -64,10 +66,11 @@ DRCONV_API int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch
                       int64_t batch_stride, int64_t region_stride, int64_t position_stride, int64_t threads,
                       int32_t* mask);
 
-// output from input, filters and mask; then bias [O], or null, is added, and the activation applied.
+// output from input, filters and mask, or without a mask (null) the regions that drconv_argmax finds in the scores, which
+// saves the mask's way through memory; then bias [O], or null, is added, and the activation applied.
 DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
-                       const int32_t* mask, const float* bias, int64_t activation, float* output, void* scratch,
-                       int64_t scratch_bytes);
+                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, float* output,
+                       void* scratch, int64_t scratch_bytes);
 
 // Gradient of the input, dense.
 DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,

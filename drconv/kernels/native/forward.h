@@ -31,20 +31,20 @@ struct Forward {
   Int band, bands;       // output rows of a band, bands of a sample
   Int column_parts;      // parts of the output channels, where there are too few bands
   const float* input;
-  const int32_t* mask;
+  Regions where;
   Epilogue epilogue;
   float* output;
   Scratch scratch;       // after what all threads share
   Int thread_bytes;
   Int failed = 0;
 
-  Forward(const drconv_conv& c, bool transposed, const float* input, const float* filters, const int32_t* mask,
+  Forward(const drconv_conv& c, bool transposed, const float* input, const float* filters, const Regions& where,
           const Epilogue& epilogue, float* output, void* memory)
       : geometry(c), in(transposed ? output_map(c) : input_map(c)),
         out(transposed ? input_gradient_map(c) : output_map(c)),
         bank(FilterView(), c, false), depthwise(is_depthwise(c)), batch(c.batch), regions(c.regions),
-        groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), mask(mask), epilogue(epilogue), output(output),
-        scratch(memory) {
+        groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), where(where), epilogue(epilogue),
+        output(output), scratch(memory) {
     choose_bands();
     const FilterView view = depthwise    ? depthwise_view(c, filters)
                             : transposed ? transposed_view(c, filters)
@@ -83,13 +83,14 @@ struct Forward {
 
   // What one thread works in.
   struct ThreadMemory {
-    int32_t *list, *origin, *read;
+    int32_t *region, *list, *origin, *read;
     Int *start, *next, *offset;
     float *rows, *results, *filter;
 
     ThreadMemory(Scratch& from, const Forward& f) {
       const Int positions = f.band * f.geometry.out_width;
       const bool moved = !f.geometry.origin_is_position();
+      region = from.take<int32_t>(positions);
       list = from.take<int32_t>(positions);
       origin = from.take<int32_t>(moved ? positions : 0);
       read = from.take<int32_t>(moved ? positions : 0);
@@ -122,8 +123,8 @@ struct Forward {
     const Int position = first * geometry.out_width, positions = count * geometry.out_width;
     Scratch own = scratch.part(thread, thread_bytes);
     ThreadMemory memory(own, *this);
-    if (!bucket(mask + sample * geometry.positions() + position, positions, regions, memory.list, memory.start,
-                memory.next)) {
+    const int32_t* region = where.of(sample, geometry.positions(), position, positions, regions, memory.region);
+    if (!bucket(region, positions, regions, memory.list, memory.start, memory.next)) {
       __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
       return;
     }

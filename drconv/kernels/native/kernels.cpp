@@ -21,15 +21,17 @@ int64_t run(Pass& pass, int64_t scratch_bytes, int64_t* needed) {
   return DRCONV_OK;
 }
 
-int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask, const float* bias,
-                int64_t activation, float* output, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask,
+                const float* scores, const float* bias, int64_t activation, float* output, void* scratch,
+                int64_t scratch_bytes, int64_t* needed) {
+  const Regions where = {mask, {scores, c->score_batch_stride, c->score_region_stride, c->score_position_stride}};
   const Epilogue epilogue = {bias, activation};
   if (Lookup::suits(*c)) {
-    Lookup pass(*c, input, filters, mask, epilogue, output, scratch);
+    Lookup pass(*c, input, filters, where, epilogue, output, scratch);
     const int64_t status = run(pass, scratch_bytes, needed);
     return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
   }
-  Forward pass(*c, false, input, filters, mask, epilogue, output, scratch);
+  Forward pass(*c, false, input, filters, where, epilogue, output, scratch);
   const int64_t status = run(pass, scratch_bytes, needed);
   return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
 }
@@ -37,7 +39,7 @@ int64_t forward(const drconv_conv* c, const float* input, const float* filters, 
 int64_t input_gradient(const drconv_conv* c, const float* grad_output, const float* filters, const int32_t* mask,
                        float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed) {
   if (Geometry::is_pointwise(*c)) {
-    Forward pass(*c, true, grad_output, filters, mask, kNoEpilogue, grad_input, scratch);
+    Forward pass(*c, true, grad_output, filters, {mask, {}}, kNoEpilogue, grad_input, scratch);
     const int64_t status = run(pass, scratch_bytes, needed);
     return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
   }
@@ -60,18 +62,13 @@ int64_t products(const drconv_conv* c, const float* grad_output, const float* in
 }
 
 struct Argmax {
-  const float* scores;
-  Int regions, positions, batch_stride, region_stride, position_stride, chunk, chunks;
+  Scores scores;
+  Int regions, positions, chunk, chunks;
   int32_t* mask;
 
   void task(Int index) const {
-    const Int sample = index / chunks, first = index % chunks * chunk, count = least(chunk, positions - first);
-    const float* from = scores + sample * batch_stride + first * position_stride;
-    int32_t* to = mask + sample * positions + first;
-    if (position_stride == 1)
-      argmax_planes(from, region_stride, regions, count, to);
-    else
-      argmax_rows(from, position_stride, regions, count, to);
+    const Int sample = index / chunks, first = index % chunks * chunk;
+    scores.regions_of(sample, first, least(chunk, positions - first), regions, mask + sample * positions + first);
   }
 };
 
@@ -79,7 +76,7 @@ void argmax(const float* scores, int64_t batch, int64_t regions, int64_t positio
             int64_t region_stride, int64_t position_stride, int64_t threads, int32_t* mask) {
   // Less than this is not worth waking a thread for.
   constexpr Int kChunk = 4096;
-  Argmax pass = {scores, regions, positions, batch_stride, region_stride, position_stride, kChunk,
+  Argmax pass = {{scores, batch_stride, region_stride, position_stride}, regions, positions, kChunk,
                  ceil_div(positions, kChunk), mask};
   if (batch * positions <= kChunk) threads = 1;
   drconv_run_tasks(threads, batch * pass.chunks, [](void* self, Int index, Int) {

@@ -5,7 +5,8 @@
 
 struct drconv_kernels {
   int64_t (*forward)(const drconv_conv*, const float* input, const float* filters, const int32_t* mask,
-                     const float* bias, int64_t activation, float* output, void* scratch, int64_t scratch_bytes, int64_t* needed);
+                     const float* scores, const float* bias, int64_t activation, float* output, void* scratch,
+                     int64_t scratch_bytes, int64_t* needed);
   int64_t (*input_gradient)(const drconv_conv*, const float* grad_output, const float* filters, const int32_t* mask,
                             float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed);
   int64_t (*filter_gradient)(const drconv_conv*, const float* grad_output, const float* input, const int32_t* mask,

@@ -20,7 +20,7 @@ from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_k
 
 __all__ = ["ISAS", "Conv", "Library", "forget", "load", "why_not"]
 
-_ABI = 2
+_ABI = 3
 _SOURCES = Path(__file__).parent
 
 
@@ -37,6 +37,7 @@ class Conv(ctypes.Structure):
             "input_batch_stride", "input_channel_stride", "input_pixel_stride",
             "shared", "filter_batch_stride", "filter_region_stride",
             "filter_out_stride", "filter_in_stride", "filter_tap_stride",
+            "score_batch_stride", "score_region_stride", "score_position_stride",
             "threads",
         )
     )  # fmt: skip
@@ -45,7 +46,7 @@ class Conv(ctypes.Structure):
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "argmax": (_INT, _POINTER, _INT, _INT, _INT, _INT, _INT, _INT, _INT, _POINTER),
-    "forward": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT),
+    "forward": (_INT, *(_POINTER,) * 6, _INT, _POINTER, _POINTER, _INT),
     "input_gradient": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "filter_gradient": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "products": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),

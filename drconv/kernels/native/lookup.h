@@ -2,6 +2,7 @@
 // region in a register. No sort, no transpose, and no dependence on the mask.
 #pragma once
 
+#include "buckets.h"
 #include "epilogue.h"
 #include "filters.h"
 #include "maps.h"
@@ -35,7 +36,7 @@ struct Lookup {
   Int part_channels, parts;  // channels of a task, tasks of a sample
   Int row_length;            // of a padded plane, room for whole vectors included
   const float* input;
-  const int32_t* mask;
+  Regions where;
   Epilogue epilogue;
   float* output;
   Scratch scratch;
@@ -47,11 +48,11 @@ struct Lookup {
            c.stride_w == 1 && c.regions <= kLookupRegions && !Geometry::is_pointwise(c);
   }
 
-  Lookup(const drconv_conv& c, const float* input, const float* filters, const int32_t* mask, const Epilogue& epilogue,
+  Lookup(const drconv_conv& c, const float* input, const float* filters, const Regions& where, const Epilogue& epilogue,
          float* output, void* memory)
       : geometry(c), in(input_map(c)), out(output_map(c)), view(depthwise_view(c, filters)), batch(c.batch),
-        regions(c.regions), threads(c.threads), shared(c.shared != 0), input(input), mask(mask), epilogue(epilogue), output(output),
-        scratch(memory) {
+        regions(c.regions), threads(c.threads), shared(c.shared != 0), input(input), where(where), epilogue(epilogue),
+        output(output), scratch(memory) {
     const Int want = batch >= 2 * threads ? 1 : threads == 1 ? 1 : ceil_div(2 * threads, batch);
     part_channels = ceil_div(in.channels, want);
     parts = ceil_div(in.channels, part_channels);
@@ -63,10 +64,12 @@ struct Lookup {
   }
 
   struct ThreadMemory {
+    int32_t* region;
     float *plane, *tables;
     Int* offset;
 
     ThreadMemory(Scratch& from, const Lookup& f) {
+      region = from.take<int32_t>(f.geometry.positions());
       plane = from.take<float>(f.geometry.padded_height() * f.row_length);
       tables = from.take<float>(f.geometry.taps() * kLanes);
       offset = from.take<Int>(f.geometry.taps());
@@ -83,16 +86,17 @@ struct Lookup {
 
   void task(Int index, Int thread) {
     const Int sample = index / parts, first = index % parts * part_channels;
-    const int32_t* region = mask + sample * geometry.positions();
+    Scratch own = scratch.part(thread, thread_bytes);
+    ThreadMemory memory(own, *this);
+    const Int positions = geometry.positions();
+    const int32_t* region = where.of(sample, positions, 0, positions, regions, memory.region);
     bool valid = true;
-    for (Int p = 0; p < geometry.positions(); p++)
+    for (Int p = 0; p < positions; p++)
       valid &= static_cast<uint32_t>(region[p]) < static_cast<uint32_t>(regions);
     if (!valid) {
       __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
       return;
     }
-    Scratch own = scratch.part(thread, thread_bytes);
-    ThreadMemory memory(own, *this);
     // The border stays zero, the inside is written anew for every channel.
     zero(memory.plane, geometry.padded_height() * row_length);
     zero(memory.tables, geometry.taps() * kLanes);

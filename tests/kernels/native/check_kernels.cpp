@@ -79,6 +79,11 @@ drconv_conv random_conv() {
   }
   c.filter_region_stride = size;
   c.filter_batch_stride = c.shared ? 0 : size * c.regions;
+  const Int positions = c.out_height * c.out_width;
+  const bool rows = draw(0, 1);
+  c.score_batch_stride = c.regions * positions;
+  c.score_region_stride = rows ? 1 : positions;
+  c.score_position_stride = rows ? c.regions : 1;
   c.threads = draw(1, 3);
   return c;
 }
@@ -86,7 +91,7 @@ drconv_conv random_conv() {
 struct Problem {
   drconv_conv c;
   Int positions, taps, depth, columns;
-  std::vector<float> input, filters, grad, bias;
+  std::vector<float> input, filters, grad, bias, scores;
   Int activation;
   std::vector<int32_t> mask;
 
@@ -105,6 +110,11 @@ struct Problem {
     grad = values(c.batch * c.out_channels * positions);
     mask.resize(static_cast<size_t>(c.batch * positions));
     for (int32_t& region : mask) region = static_cast<int32_t>(draw(0, c.regions - 1));
+    scores = values(c.batch * c.regions * positions);
+    for (Int b = 0; b < c.batch; b++)
+      for (Int q = 0; q < positions; q++)
+        scores[static_cast<size_t>(b * c.score_batch_stride + q * c.score_position_stride +
+                                   mask[static_cast<size_t>(b * positions + q)] * c.score_region_stride)] = 100;
   }
 
   Int input_at(Int b, Int channel, Int y, Int x) const {
@@ -203,10 +213,16 @@ void check(const Problem& p, Int number) {
     if (!drconv_has_isa(isa)) continue;
     std::vector<float> y = unwritten(static_cast<Int>(output.size()));
     with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(),
+      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(), nullptr,
                             has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
     });
     compare("output", isa, number, y, output);
+    y = unwritten(static_cast<Int>(output.size()));
+    with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
+      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), nullptr, p.scores.data(),
+                            has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
+    });
+    compare("output from scores", isa, number, y, output);
     std::vector<float> gx = unwritten(static_cast<Int>(grad_input.size()));
     with_scratch(drconv_input_gradient_scratch(isa, &c), [&](void* scratch, Int bytes) {
       return drconv_input_gradient(isa, &c, p.grad.data(), p.filters.data(), p.mask.data(), gx.data(), scratch, bytes);
