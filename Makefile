@@ -62,7 +62,7 @@ $(SANITIZED)/%.o: $(wildcard $(NATIVE)/*)
 
 test-lowest:  ## Run the whole suite with the oldest versions that pyproject.toml allows, in .venv-lowest.
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable . pytest hypothesis hatchling
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[viz]" pytest hypothesis hatchling
 	.venv-lowest/bin/python -m pytest
 
 lint: $(STAMP)  ## Check style and types.

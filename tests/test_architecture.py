@@ -64,6 +64,8 @@ ONLY_IN = {
     "fvcore": ("drconv.analysis.flops",),
     "triton": ("drconv.kernels.triton",),
     "safetensors": ("drconv.models.checkpoint",),
+    "scipy": ("drconv.analysis.shapes",),
+    "sklearn": ("drconv.analysis.agreement",),
 }
 LATE = ("drconv_cli.commands", "drconv_cli.sweep", "drconv_cli.target")
 WITHOUT_TORCH = ("drconv.errors", "drconv.registry", "drconv.report", "drconv.version", "drconv_cli.render")

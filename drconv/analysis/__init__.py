@@ -25,6 +25,7 @@ from drconv.analysis.statistics import (
     RegionReport,
     RegionStatistics,
     region_statistics,
+    with_labels,
 )
 
 __all__ = [
@@ -55,4 +56,5 @@ __all__ = [
     "region_statistics",
     "register_counter",
     "sweep_flops",
+    "with_labels",
 ]

@@ -1,17 +1,36 @@
 """Numbers about regions and their filters, from a recording of one image or a batch."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from math import exp, log
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from drconv.analysis.filters import FilterStatistics, filter_statistics, redundant_regions
 from drconv.analysis.record import LayerRegions, RegionRecording
+from drconv.errors import DrconvError
 from drconv.report import Cell, Column, Table
 
-__all__ = ["ImageStatistics", "LayerStatistics", "RegionReport", "RegionStatistics", "region_statistics"]
+if TYPE_CHECKING:
+    from drconv.analysis.agreement import LabelAgreement
+    from drconv.analysis.shapes import ShapeStatistics
+
+__all__ = [
+    "RARE_SHARE",
+    "ImageStatistics",
+    "LayerStatistics",
+    "RegionReport",
+    "RegionStatistics",
+    "region_statistics",
+    "with_labels",
+]
+
+RARE_SHARE = 0.01
+"""A region that occurs, but on less than this share of the positions, is called rare."""
 
 _COLUMNS = (
     Column("layer"),
@@ -19,6 +38,7 @@ _COLUMNS = (
     Column("region", "count"),
     Column("positions", "count"),
     Column("share", "share"),
+    Column("margin", "number"),
     Column("filter norm", "number"),
     Column("nearest filter", "count"),
     Column("cosine", "number"),
@@ -37,6 +57,14 @@ class LayerStatistics:
         filter_norms: Frobenius norm of each region's filter, `[M]`; over a batch, the mean. None if not finite.
         filter_cosines: cosine between the filters of two regions, `[M, M]`, of the (over a batch, mean) filters. None
             where a filter is zero or not finite.
+        region_margins: mean over a region's positions of the largest minus the second largest softmax of the guided
+            feature, 0 to 1, `[M]`. None for a region that does not occur, or only where scores are not finite.
+        unscored: positions whose scores are not all finite; they have a region, but no margin.
+        shapes: components and boundaries; with full statistics only.
+        filters: more on the filters; with full statistics only.
+        agreement: adjusted mutual information of this layer's mask and that of the layer before it, over a batch the
+            mean; with full statistics only, None for the first layer.
+        labels: how well the mask agrees with a map of classes; see `with_labels`.
     """
 
     name: str
@@ -45,6 +73,12 @@ class LayerStatistics:
     region_share: tuple[float, ...]
     filter_norms: tuple[float | None, ...]
     filter_cosines: tuple[tuple[float | None, ...], ...]
+    region_margins: tuple[float | None, ...] = ()
+    unscored: int = 0
+    shapes: "ShapeStatistics | None" = None
+    filters: FilterStatistics | None = None
+    agreement: float | None = None
+    labels: "LabelAgreement | None" = None
 
     @property
     def num_regions(self) -> int:
@@ -55,6 +89,46 @@ class LayerStatistics:
     def num_present(self) -> int:
         """Regions that occur at all."""
         return sum(count > 0 for count in self.region_positions)
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the shares, in nats: 0 for one region, log M for equal shares."""
+        return -sum(share * log(share) for share in self.region_share if share > 0)
+
+    @property
+    def effective_regions(self) -> float:
+        """The exponential of the entropy: as many regions of equal share would divide the plane as evenly."""
+        return exp(self.entropy)
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Regions that do not occur."""
+        return tuple(j for j, count in enumerate(self.region_positions) if count == 0)
+
+    @property
+    def rare(self) -> tuple[int, ...]:
+        """Regions that occur on less than `RARE_SHARE` of the positions."""
+        return tuple(j for j, share in enumerate(self.region_share) if 0 < share < RARE_SHARE)
+
+    @property
+    def redundant(self) -> tuple[tuple[tuple[int, ...], float], ...]:
+        """Groups of regions whose filters are one, each with its smallest cosine; see `drconv.analysis.filters`."""
+        return tuple(redundant_regions(self.filter_norms, self.filter_cosines))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on how the layer uses its regions."""
+        parts = [f"{self.num_present} of {self.num_regions} regions occur"]
+        if self.num_present > 1:
+            parts[0] += f", as even as {self.effective_regions:.1f} equal ones"
+        if self.rare:
+            parts.append(f"{_listed(self.rare)} on less than {RARE_SHARE:.0%}")
+        if self.dead and self.num_present > 1:
+            parts.append(f"{_listed(self.dead)} never")
+        if self.labels is not None:
+            parts.append(f"with the labels: NMI {self.labels.nmi:.2f}, ARI {self.labels.ari:.2f}")
+        parts += [f"{_listed(group)} share one filter, cosine {cosine:.3f}" for group, cosine in self.redundant]
+        return f"{self.name}: {'; '.join(parts)}."
 
 
 @dataclass(frozen=True)
@@ -75,25 +149,40 @@ class RegionStatistics:
                 cosine = None if nearest is None else layer.filter_cosines[j][nearest]
                 grid = f"{layer.grid[0]}x{layer.grid[1]}"
                 counted = (layer.region_positions[j], share)
-                yield (layer.name, grid, j, *counted, layer.filter_norms[j], nearest, cosine)
+                margin = layer.region_margins[j] if layer.region_margins else None
+                yield (layer.name, grid, j, *counted, margin, layer.filter_norms[j], nearest, cosine)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a list of layers; matrices are nested lists, unknown numbers are None."""
-        return {
-            "layers": [
-                {
-                    "name": layer.name,
-                    "grid": list(layer.grid),
-                    "num_regions": layer.num_regions,
-                    "num_present": layer.num_present,
-                    "region_positions": list(layer.region_positions),
-                    "region_share": list(layer.region_share),
-                    "filter_norms": list(layer.filter_norms),
-                    "filter_cosines": [list(row) for row in layer.filter_cosines],
-                }
-                for layer in self.layers
-            ]
-        }
+        return {"layers": [_layer_dict(layer) for layer in self.layers]}
+
+
+def _layer_dict(layer: LayerStatistics) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": layer.name,
+        "grid": list(layer.grid),
+        "num_regions": layer.num_regions,
+        "num_present": layer.num_present,
+        "region_positions": list(layer.region_positions),
+        "region_share": list(layer.region_share),
+        "region_margins": list(layer.region_margins),
+        "unscored": layer.unscored,
+        "entropy": layer.entropy,
+        "effective_regions": layer.effective_regions,
+        "dead": list(layer.dead),
+        "rare": list(layer.rare),
+        "filter_norms": list(layer.filter_norms),
+        "filter_cosines": [list(row) for row in layer.filter_cosines],
+        "redundant": [{"regions": list(group), "cosine": cosine} for group, cosine in layer.redundant],
+        "verdict": layer.verdict,
+    }
+    if layer.shapes is not None:
+        found["shapes"] = layer.shapes.to_dict()
+    if layer.filters is not None:
+        found |= {"filters": layer.filters.to_dict(), "agreement": layer.agreement}
+    if layer.labels is not None:
+        found["labels"] = layer.labels.to_dict()
+    return found
 
 
 @dataclass(frozen=True)
@@ -140,19 +229,52 @@ class RegionReport:
         }
 
 
-def region_statistics(recording: RegionRecording) -> RegionStatistics:
+def region_statistics(recording: RegionRecording, full: bool = False) -> RegionStatistics:
     """Reduce a recording to numbers.
 
     Args:
         recording: what `record_regions` gave after at least one forward pass.
+        full: also measure shapes, filters' ranks and movements, and the agreement of each layer with the one before;
+            the last needs scikit-learn (extra `viz`).
 
     Returns:
         One entry per recorded call of a layer.
+
+    Raises:
+        DrconvError: full statistics are asked for, and scikit-learn is not installed.
     """
-    return RegionStatistics(tuple(_layer_statistics(layer) for layer in recording.layers))
+    found = []
+    before: LayerRegions | None = None
+    for layer in recording.layers:
+        found.append(_layer_statistics(layer, before, full))
+        before = layer
+    return RegionStatistics(tuple(found))
 
 
-def _layer_statistics(layer: LayerRegions) -> LayerStatistics:
+def with_labels(statistics: RegionStatistics, guided_masks: Mapping[str, Any], labels: Any) -> RegionStatistics:
+    """Return statistics of one image that also say how well its regions agree with classes.
+
+    Regions are routing and were not trained to be segments: the numbers describe, they do not judge. Pixels labelled
+    255 do not count.
+
+    Args:
+        statistics: of the image.
+        guided_masks: region of every position by layer name, arrays `[U, V]`.
+        labels: class of every pixel of the photo, integers, `[H, W]`.
+
+    Raises:
+        ArgumentError: `labels` is no map of integers, or holds no class.
+        DrconvError: scikit-learn (extra `viz`) is not installed.
+    """
+    compare = _part("agreement").label_agreement
+    layers = (
+        replace(layer, labels=compare(guided_masks[layer.name], labels, layer.num_regions))
+        for layer in statistics.layers
+    )
+    return RegionStatistics(tuple(layers))
+
+
+def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bool) -> LayerStatistics:
     num_regions = layer.guided_feature.shape[1]
     counts = layer.guided_mask.flatten().bincount(minlength=num_regions).tolist()
     total = max(1, sum(counts))
@@ -163,6 +285,7 @@ def _layer_statistics(layer: LayerRegions) -> LayerStatistics:
     unit = unit / unit.norm(dim=1, keepdim=True)  # 0/0 is NaN: no direction, no cosine
     cosines = (unit @ unit.T).clamp(-1, 1)
     _, _, height, width = layer.guided_feature.shape
+    margins, unscored = _margins(layer)
     return LayerStatistics(
         layer.name,
         (height, width),
@@ -170,7 +293,58 @@ def _layer_statistics(layer: LayerRegions) -> LayerStatistics:
         tuple(count / total for count in counts),
         _finite(norms.mean(0)),
         tuple(_finite(row) for row in cosines),
+        margins,
+        unscored,
+        _part("shapes").shape_statistics(layer.guided_mask.cpu().numpy(), num_regions) if full else None,
+        filter_statistics(layer.region_filters) if full else None,
+        _agreement(layer, before) if full and before is not None else None,
     )
+
+
+def _margins(layer: LayerRegions) -> tuple[tuple[float | None, ...], int]:
+    """Return the mean margin of each region, and how many positions have none."""
+    num_regions = layer.guided_feature.shape[1]
+    scores, mask = layer.guided_feature.float(), layer.guided_mask.flatten()
+    scored = scores.isfinite().all(1).flatten()
+    if num_regions == 1:
+        margins = torch.ones_like(scores).flatten()
+    else:
+        largest = scores.softmax(1).topk(2, dim=1).values
+        margins = (largest[:, 0] - largest[:, 1]).flatten()
+    sums = torch.zeros(num_regions, device=margins.device).index_add_(0, mask[scored], margins[scored])
+    counts = mask[scored].bincount(minlength=num_regions)
+    return _finite((sums / counts).cpu()), int((~scored).sum())
+
+
+def _agreement(layer: LayerRegions, before: LayerRegions) -> float:
+    compare = _part("agreement").adjusted_mutual_information
+    pairs = zip(layer.guided_mask.cpu().numpy(), before.guided_mask.cpu().numpy(), strict=True)
+    values = [compare(a, b) for a, b in pairs]
+    return float(sum(values) / len(values))
+
+
+def _part(name: str) -> Any:
+    """Load a module of full statistics; SciPy and scikit-learn take their time."""
+    try:
+        return import_module(f"drconv.analysis.{name}")
+    except ImportError as error:
+        raise DrconvError(
+            f"these statistics need what the extra 'viz' installs, and there is no {error.name}; "
+            "pip install 'drconv[viz]'"
+        ) from error
+
+
+def _listed(regions: tuple[int, ...]) -> str:
+    """Return "region 3", or "regions 0, 2-5 and 7"."""
+    runs: list[list[int]] = []
+    for region in regions:
+        if runs and region == runs[-1][-1] + 1:
+            runs[-1].append(region)
+        else:
+            runs.append([region])
+    words = [word for run in runs for word in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
+    text = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"region{'s' if len(regions) > 1 else ''} {text}"
 
 
 def _finite(values: Tensor) -> tuple[float | None, ...]:

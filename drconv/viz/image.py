@@ -2,6 +2,8 @@
 
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from drconv.errors import ArgumentError, FileError
 
-__all__ = ["LoadedImage", "load_image"]
+__all__ = ["LoadedImage", "load_image", "opened_image"]
 
 # ImageNet statistics, by number of channels; the single one is the mean over R, G and B.
 _MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
@@ -76,6 +78,16 @@ def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
 
 def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
     """Return the resized RGB image, and notes; every failure becomes a `FileError`."""
+    with opened_image(path) as image:
+        _resized_size(path, image.size, size)  # refuses before anything is decoded
+        notes = _frame_notes(image)
+        rgb = _to_rgb(ImageOps.exif_transpose(image), path, notes)
+        return rgb.resize(_resized_size(path, rgb.size, size), Image.Resampling.BICUBIC), notes
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file that is not too large; whatever fails, here or in decoding, becomes a `FileError`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -87,10 +99,7 @@ def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
             width, height = image.size
             if width * height > _MAX_FILE_PIXELS:
                 raise FileError(_too_many(path, f"declares {width} x {height} pixels"))
-            _resized_size(path, image.size, size)  # refuses before anything is decoded
-            notes = _frame_notes(image)
-            rgb = _to_rgb(ImageOps.exif_transpose(image), path, notes)
-        return rgb.resize(_resized_size(path, rgb.size, size), Image.Resampling.BICUBIC), notes
+            yield image
     except FileError:
         raise
     except (FileNotFoundError, NotADirectoryError):

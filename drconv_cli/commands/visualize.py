@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +27,8 @@ from drconv_cli.render import FORMATS
 from drconv_cli.target import Target, open_target
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from drconv.analysis import ImageStatistics, RegionStatistics
 
 __all__ = ["visualize"]
@@ -50,6 +53,20 @@ def visualize(
     size: Annotated[
         int, typer.Option("--size", min=1, max=100_000, help="Shorter side, in pixels; aspect kept, no crop.")
     ] = 224,
+    statistics: Annotated[
+        Literal["default", "full"],
+        typer.Option("--statistics", help="'full' adds components, boundaries, ranks of filters, agreement of layers."),
+    ] = "default",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE|DIR",
+            help="Map of classes to compare with, an index PNG (255 ignored); for several images, a directory of "
+            "<image name>.png.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Directory of the pictures and statistics.json.")
     ] = Path("drconv-regions"),
@@ -77,13 +94,14 @@ def visualize(
     fresh = checkpoint is None and has_fresh_batch_norm(target.model)
     notes = [_describe_weights(target, fresh)]
     notice(notes[0])
+    plan = _Plan(target, layers, size, statistics == "full", _label_paths(images, labels), tuple(notes), force)
     done: list[ImageStatistics] = []
     failures: list[str] = []
     with progress() as step:
         for index, (image, figure) in enumerate(zip(images, figures, strict=True)):
             step(readable_name(image), index, len(images))
             try:
-                done.append(_draw(target, image, figure, layers, size, notes, force, calibrate=fresh and not done))
+                done.append(_draw(plan, image, figure, calibrate=fresh and not done))
             except DrconvError as error:
                 if len(images) == 1:
                     raise
@@ -91,8 +109,10 @@ def visualize(
                 notice(f"left out: {error}")
     if not done:
         raise DrconvError(f"none of {len(images)} images could be drawn; the first: {failures[0]}")
-    report = RegionReport(tuple(done), tuple(notes))
+    verdicts = [layer.verdict for layer in done[0].statistics.layers] if len(done) == 1 else []
+    report = RegionReport(tuple(done), (*notes, *verdicts))
     arguments = {**target.arguments, "images": [str(image) for image in images], "layers": layers or [], "size": size}
+    arguments |= {"statistics": statistics, "labels": None if labels is None else str(labels)}
     data = envelope("visualize", arguments, environment(target.device), report, [*notes, *failures])
     write_file(statistics_path, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
     emit(report, data, destination)
@@ -133,25 +153,50 @@ def _describe_weights(target: Target, fresh: bool) -> str:
     return line
 
 
-def _draw(
-    target: Target,
-    image: Path,
-    figure: Path,
-    patterns: list[str] | None,
-    size: int,
-    notes: list[str],
-    force: bool,
-    *,
-    calibrate: bool,
-) -> ImageStatistics:
+@dataclass(frozen=True)
+class _Plan:
+    """What is done with every image."""
+
+    target: Target
+    layers: list[str] | None
+    size: int
+    full: bool
+    labels: dict[Path, Path]
+    notes: tuple[str, ...]
+    force: bool
+
+
+def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:
+    """Return the map of classes of each image: the one file, or the file of its name in a directory."""
+    if labels is None:
+        return {}
+    if labels.is_dir():
+        return {image: labels / f"{image.stem}.png" for image in images}
+    if len(images) > 1:
+        raise FileError(
+            f"--labels must be a directory of <image name>.png for {len(images)} images, got the file {labels}"
+        )
+    return {images[0]: labels}
+
+
+def _draw(plan: _Plan, image: Path, figure: Path, *, calibrate: bool) -> ImageStatistics:
     """Run one image through the model and write its picture."""
     import torch
 
-    from drconv.analysis import ImageStatistics, RegionStatistics, model_errors, record_regions, region_statistics
+    from drconv.analysis import (
+        ImageStatistics,
+        RegionStatistics,
+        model_errors,
+        record_regions,
+        region_statistics,
+        with_labels,
+    )
     from drconv.models import calibrate_batch_norm
     from drconv.viz import load_image, region_figure
 
-    loaded = load_image(image, size, channels=_image_channels(target))
+    target = plan.target
+    loaded = load_image(image, plan.size, channels=_image_channels(target))
+    labels = _load_labels(plan.labels[image], loaded.pixels.shape) if plan.labels else None
     for note in loaded.notes:
         notice(f"{image}: {note}")
     like = next(target.model.parameters(), loaded.tensor)
@@ -161,22 +206,39 @@ def _draw(
             calibrate_batch_norm(target.model, tensor)
         with record_regions(target.model) as recording:
             target.model(tensor)
-    statistics = region_statistics(recording)
-    names = _choose_layers(statistics, patterns)
+    statistics = region_statistics(recording, plan.full)
+    names = _choose_layers(statistics, plan.layers)
     chosen = RegionStatistics(tuple(layer for layer in statistics.layers if layer.name in names))
     masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
+    if labels is not None:
+        chosen = with_labels(chosen, masks, labels)
     drawn = region_figure(
         loaded.pixels,
         chosen,
         masks,
         title=f"{readable_name(image)}: regions of {target.title}",
-        notes=[*loaded.notes, *notes],
+        notes=[*loaded.notes, *plan.notes],
     )
     data = BytesIO()
     drawn.savefig(data, format=figure.suffix[1:])
-    write_file(figure, data.getvalue(), force)
+    write_file(figure, data.getvalue(), plan.force)
     height, width = loaded.pixels.shape[:2]
     return ImageStatistics(str(image), (height, width), str(figure), chosen)
+
+
+def _load_labels(path: Path, photo: tuple[int, ...]) -> NDArray[Any]:
+    """Read a map of classes and check that it can be one of this photo."""
+    from drconv.viz import load_labels
+
+    labels = load_labels(path)
+    (height, width), (photo_height, photo_width) = labels.shape, photo[:2]
+    # A side of the photo was rounded to whole pixels when it was resized.
+    if abs(width * photo_height - height * photo_width) > max(width, height):
+        raise FileError(
+            f"labels must have the aspect of the photo, got {path} of {height}x{width} for a photo of "
+            f"{photo_height}x{photo_width} as the network sees it (upright, resized)"
+        )
+    return labels
 
 
 def _image_channels(target: Target) -> int:

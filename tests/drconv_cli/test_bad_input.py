@@ -234,6 +234,20 @@ def test_existing_pictures_are_kept_unless_forced(
     assert sorted(p.name for p in out.iterdir()) == ["grace_hopper.png", "statistics.json"]
 
 
+def test_labels_that_do_not_fit(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    Image.new("L", (64, 64)).save(tmp_path / "square.png")
+    Image.new("RGB", (64, 75)).save(tmp_path / "colours.png")
+    Image.new("L", (64, 75), 255).save(tmp_path / "ignored.png")
+    draw = ("visualize", photo, "-m", net, "--size", 64, "-o", tmp_path / "o", "--labels")
+    assert_one_line(run_cli(*draw, tmp_path / "square.png"), "aspect of the photo", "64x64", "75x64")
+    assert_one_line(run_cli(*draw, tmp_path / "colours.png"), "one channel", "RGB")
+    assert_one_line(run_cli(*draw, tmp_path / "ignored.png"), "hold no class")
+    assert_one_line(run_cli(*draw, tmp_path), "does not exist", "grace_hopper.png")
+    two = ("visualize", photo, photo, "-m", net, "-o", tmp_path / "o", "--labels", tmp_path / "square.png")
+    assert_one_line(run_cli(*two), "must be a directory", "2 images")
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("name", ["x.png", "statistics.json"])
 def test_a_photo_is_never_replaced(name: str, net: str, tmp_path: Path, run_cli: Cli) -> None:
     photo = tmp_path / name

@@ -180,6 +180,29 @@ def test_visualize_writes_a_picture_and_exactly_the_envelope(
         assert figure.width > 1000
 
 
+def test_visualize_full_statistics_and_labels(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    classes = Image.new("L", (64, 75), 3)
+    classes.putpalette([index * 7 % 256 for index in range(3 * 256)])  # as VOC has it: indices count, not colours
+    classes.paste(255, (0, 0, 64, 10))
+    classes.paste(7, (0, 40, 64, 75))
+    classes.save(labels / "grace_hopper.png")
+    options = ("-m", net, "--size", 64, "-o", tmp_path / "o", "--force", "--statistics", "full", "--labels")
+    found = [
+        json.loads(run_cli("visualize", photo, *options, path, "--json").out)["result"]["images"]
+        for path in (labels, labels / "grace_hopper.png")
+    ]
+    assert found[0] == found[1]
+    for layer in found[0][0]["layers"]:
+        assert layer["labels"]["classes"] == [3, 7]
+        assert sum(map(sum, layer["labels"]["table"])) == 64 * 65
+        assert layer["shapes"]["boundary_share"] >= 0
+        assert len(layer["filters"]["effective_ranks"]) == layer["num_regions"]
+    assert found[0][0]["layers"][1]["agreement"] is not None
+    assert "with the labels: NMI " in run_cli("visualize", photo, *options, labels).out
+
+
 def test_visualize_is_repeatable_and_seeded(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     def positions(name: str, seed: int) -> object:
         done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / name, "--seed", seed, "--json")
