@@ -5,17 +5,26 @@ import torch
 from drconv.errors import BackendError
 from drconv.kernels import native
 from drconv.kernels.backend import Backend, Gradients, Prepared, RegionConvProblem, memory_format_of
+from drconv.kernels.layer import Geometry, Inference, LayerParameters, LayerProblem
+from drconv.kernels.native.packed import forget as forget_packed
 from drconv.registry import Registry
 
 __all__ = [
     "BACKENDS",
     "Backend",
+    "Geometry",
     "Gradients",
+    "Inference",
+    "LayerParameters",
+    "LayerProblem",
     "Prepared",
     "RegionConvProblem",
     "choose_backend",
+    "choose_inference",
+    "forget_packed",
     "memory_format_of",
     "why_not",
+    "why_not_infer",
 ]
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -32,6 +41,8 @@ for _backend in (
         own_mask=True,
         adds_bias=True,
         prepares=True,
+        inference="drconv.kernels.native.infer",
+        inference_objection=native.why_not_infer,
     ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
     Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),
@@ -67,3 +78,25 @@ def choose_backend(problem: RegionConvProblem, name: str | None = None) -> Backe
                 return backend
             reasons[backend.name] = reason
     raise BackendError("no backend can run this call: " + "; ".join(f"{n}: {r}" for n, r in reasons.items()))
+
+
+def why_not_infer(problem: LayerProblem) -> dict[str, str | None]:
+    """Return, for every backend, the reason why it cannot run a whole layer in one call, or None."""
+    return {name: backend.why_not_infer(problem) for name, backend in BACKENDS.items()}
+
+
+def choose_inference(problem: LayerProblem, name: str | None = None) -> Backend:
+    """Return the named backend, or the first automatic one, that runs a whole layer in one call.
+
+    With no name it is that which `choose_backend` chooses for the layer's convolution, so that a call in one piece
+    and a call in stages run the same kernels.
+
+    Raises:
+        UnknownNameError: no backend has that name.
+        BackendError: the backend objects; the message carries its reason.
+    """
+    backend = choose_backend(problem.conv, name)
+    reason = backend.why_not_infer(problem)
+    if reason is not None:
+        raise BackendError(f"backend {backend.name!r} cannot run this layer in one call: {reason}")
+    return backend

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drconv.errors import ArgumentError
+from drconv.kernels.layer import Inference, LayerParameters, LayerProblem
 
 __all__ = ["Backend", "Gradients", "Prepared", "RegionConvProblem", "memory_format_of"]
 
@@ -130,6 +131,9 @@ class Backend:
             operator does, in a pass of its own.
         prepares: whether its module also has `prepare(problem, input, region_filters, guided_feature)`, which finds out
             once what calls alike need, and returns a `Prepared`.
+        inference: where its `prepare(problem, parameters, input, guided_feature)` lives, which does the same for whole
+            layers and returns an `Inference`, or None where tensors would have to be copied; None if it has none.
+        inference_objection: further reasons not to run a whole layer.
     """
 
     name: str
@@ -141,6 +145,8 @@ class Backend:
     own_mask: bool = False
     adds_bias: bool = False
     prepares: bool = False
+    inference: str | None = None
+    inference_objection: Callable[[LayerProblem], str | None] = lambda problem: None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.dtypes:
@@ -179,6 +185,25 @@ class Backend:
         """Return the multiply-adds that the forward function executes, importing its module on first use."""
         count: int = import_module(self.module).madds(problem)
         return count
+
+    def why_not_infer(self, problem: LayerProblem) -> str | None:
+        """Return the reason why this backend cannot run a whole layer in one call, or None if it can."""
+        if self.inference is None:
+            return "it has no call for a whole layer"
+        return self.why_not(problem.conv) or self.inference_objection(problem)
+
+    def prepare_inference(
+        self, problem: LayerProblem, parameters: LayerParameters, input: Tensor, guided_feature: Tensor | None
+    ) -> Inference | None:
+        """Return the call of a whole layer that `why_not_infer` has no objection to, importing its module on first use.
+
+        None if tensors would have to be copied before it could read them.
+        """
+        if self.inference is None:
+            return None
+        module = import_module(self.inference)
+        prepared: Inference | None = module.prepare(problem, parameters, input, guided_feature)
+        return prepared
 
     def backward(self) -> Backward:
         """Return the backward function, importing its module on first use."""

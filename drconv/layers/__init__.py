@@ -13,6 +13,7 @@ from drconv.layers.filter_generator import (
     LearnedFilters,
     PooledFilterGenerator,
 )
+from drconv.layers.fused import fused_inference
 from drconv.layers.guide import GuideConv2d
 from drconv.layers.optimize import optimize_for_inference
 from drconv.layers.plain_twin import plain_twin
@@ -42,6 +43,7 @@ __all__ = [
     "RegionLayer",
     "TemperatureSchedule",
     "convert",
+    "fused_inference",
     "optimize_for_inference",
     "plain_twin",
     "set_backend",

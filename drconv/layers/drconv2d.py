@@ -11,6 +11,7 @@ from drconv.errors import ArgumentError
 from drconv.layers.activation import ACTIVATIONS
 from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
+from drconv.layers.fused import FusedCalls, forget_fused
 from drconv.layers.guide import GuideConv2d
 
 __all__ = ["DRConv2d"]
@@ -145,6 +146,10 @@ class DRConv2d(RegionLayer):
         Raises:
             ArgumentError: the shapes do not fit the layer, or there is no guide.
         """
+        if not torch.compiler.is_compiling():
+            fused = self._calls().run(self, input, guided_feature)
+            if fused is not None:
+                return fused
         self.check_input(input)
         if input.dim() == 3:
             guided = None if guided_feature is None else guided_feature[None]
@@ -155,10 +160,33 @@ class DRConv2d(RegionLayer):
                 raise ArgumentError("a layer made with own_guide=False must be given a guided_feature, got None")
             guided_feature = self.guide(input)
         elif guided_feature.shape[2:] != size:
-            guided_feature = F.interpolate(guided_feature, size, mode="nearest")
+            return self.forward(input, F.interpolate(guided_feature, size, mode="nearest"))
         filters = self.filter_generator(input)
         output: Tensor = self.region_conv(self.pad(input), filters, guided_feature, self.bias, self.backend)
         return output if self.activation is None else ACTIVATIONS[self.activation](output)
+
+    def _calls(self) -> FusedCalls:
+        """Return the calls in one piece that this layer can make: a cache, which is not part of its state."""
+        calls: FusedCalls | None = self.__dict__.get("_fused_calls")
+        if calls is None:
+            calls = self.__dict__["_fused_calls"] = FusedCalls()
+        return calls
+
+    def train(self, mode: bool = True) -> "DRConv2d":
+        """Set the mode, as `nn.Module`; training frees the memory that fused inference keeps."""
+        if mode:
+            forget_fused(self)
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DRConv2d":
+        # `.to`, `.half`, `.share_memory` and the like.
+        forget_fused(self)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        forget_fused(self)
+        super()._load_from_state_dict(*args, **keywords)
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults, as `nn.Conv2d` does."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from drconv.analysis.flops.einsum import einsum_madds
 from drconv.analysis.flops.kinds import MADDS
-from drconv.ops import region_conv2d_madds
+from drconv.ops import drconv2d_infer_madds, region_conv2d_madds
 
 with warnings.catch_warnings():
     # fvcore scripts a loss function at import, which newer releases of torch deprecate.
@@ -40,7 +40,17 @@ def _region_conv2d(inputs: list[Any], outputs: list[Any]) -> int:
     return region_conv2d_madds(get_shape(inputs[1]), get_shape(inputs[2]))
 
 
-OP_FLOPS: dict[str, Callable[[list[Any], list[Any]], int]] = {"drconv::region_conv2d": _region_conv2d}
+def _drconv2d_infer(inputs: list[Any], outputs: list[Any]) -> int:
+    guide, routing, made = (get_shape(inputs[index]) for index in (2, 4, 6))
+    generator, regions, kernel, groups = (inputs[index].toIValue() for index in (9, 10, 12, 16))
+    shapes = (get_shape(inputs[0]), get_shape(outputs[0]), guide, routing, made)
+    return drconv2d_infer_madds(*shapes, generator, regions, kernel, groups)
+
+
+OP_FLOPS: dict[str, Callable[[list[Any], list[Any]], int]] = {
+    "drconv::region_conv2d": _region_conv2d,
+    "drconv::drconv2d_infer": _drconv2d_infer,
+}
 """Formula of every operator of ours: (inputs, outputs) of the traced call -> multiply-adds."""
 
 
@@ -138,7 +148,8 @@ _MOVES = """
 """What moves, makes, compares or rounds values: no arithmetic that anybody counts."""
 
 HANDLES: dict[str, Handle | None] = {
-    **{name: _madds(formula, bias=3) for name, formula in OP_FLOPS.items()},
+    "drconv::region_conv2d": _madds(_region_conv2d, bias=3),
+    "drconv::drconv2d_infer": _madds(_drconv2d_infer, bias=8),
     "aten::_convolution": _madds(conv_flop_jit, bias=2),
     "aten::_convolution_mode": _madds(_convolution_mode, bias=2),
     "aten::linear": _madds(linear_flop_jit, bias=2),

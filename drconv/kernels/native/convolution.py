@@ -5,7 +5,17 @@ from torch import Tensor
 
 from drconv.kernels.backend import Gradients, RegionConvProblem
 from drconv.kernels.native.library import load
-from drconv.kernels.native.plan import NO_SCORES, Plan, Strides, check, is_even, plan_of, steps
+from drconv.kernels.native.plan import (
+    NO_SCORES,
+    Plan,
+    Strides,
+    are_scores,
+    check,
+    has_even_taps,
+    is_readable,
+    plan_of,
+    steps,
+)
 from drconv.kernels.native.scratch import give_back, take
 
 __all__ = ["backward", "forward", "guided_mask", "madds", "prepare"]
@@ -22,7 +32,7 @@ def guided_mask(guided_feature: Tensor) -> Tensor:
     """Return the region of every position, `[B, U, V]` in int32, by the rule of `drconv.ops.guided_mask`."""
     if guided_feature.dtype != torch.float32:
         return guided_feature.argmax(1).to(torch.int32)
-    if not _are_scores(guided_feature):
+    if not are_scores(guided_feature):
         guided_feature = guided_feature.contiguous()
     native = load()
     batch, regions, height, width = guided_feature.shape
@@ -80,7 +90,7 @@ def prepare(
     problem: RegionConvProblem, input: Tensor, region_filters: Tensor, guided_feature: Tensor
 ) -> "_Prepared | None":
     """Return the forward pass of calls alike, or None where tensors must be copied before the kernels can read them."""
-    readable = _is_readable(problem, input) and _has_even_taps(region_filters) and _are_scores(guided_feature)
+    readable = is_readable(problem, input) and has_even_taps(region_filters) and are_scores(guided_feature)
     return _Prepared(problem, input, region_filters, guided_feature) if readable else None
 
 
@@ -119,8 +129,8 @@ def _readable(
 ) -> tuple[Tensor, Tensor, Tensor, Plan]:
     """Return input, filters and mask as the kernels can read them, and the plan of the call."""
     native = load()
-    x = input if _is_readable(problem, input) else input.clone(memory_format=problem.memory_format)
-    filters = region_filters if _has_even_taps(region_filters) else region_filters.contiguous()
+    x = input if is_readable(problem, input) else input.clone(memory_format=problem.memory_format)
+    filters = region_filters if has_even_taps(region_filters) else region_filters.contiguous()
     mask = guided_mask
     if mask.dtype != torch.int32 or not mask.is_contiguous():
         mask = mask.to(torch.int32).contiguous()
@@ -129,20 +139,3 @@ def _readable(
 
 def _run(plan: Plan, name: str, first: Tensor, second: Tensor, third: Tensor, out: Tensor) -> None:
     plan.run(name, first.data_ptr(), second.data_ptr(), third.data_ptr(), out.data_ptr())
-
-
-def _is_readable(problem: RegionConvProblem, input: Tensor) -> bool:
-    """Whether pixels lie side by side in a plane, or channels in a pixel."""
-    _, channel, pixel = steps(input)
-    return (channel if problem.memory_format == torch.channels_last else pixel) == 1 and is_even(input)
-
-
-def _has_even_taps(region_filters: Tensor) -> bool:
-    """Whether taps are evenly spaced; the kernels take any strides of the other axes."""
-    kernel_h, kernel_w = region_filters.shape[-2:]
-    return kernel_h == 1 or kernel_w == 1 or region_filters.stride(-2) == kernel_w * region_filters.stride(-1)
-
-
-def _are_scores(guided_feature: Tensor) -> bool:
-    """Whether the kernels can read a guided feature: positions side by side, or regions."""
-    return guided_feature.dtype == torch.float32 and is_even(guided_feature) and 1 in steps(guided_feature)[1:]

@@ -27,6 +27,7 @@ extern "C" {
 
 int64_t drconv_abi(void) { return DRCONV_ABI; }
 int64_t drconv_conv_size(void) { return sizeof(drconv_conv); }
+int64_t drconv_layer_size(void) { return sizeof(drconv_layer); }
 int64_t drconv_has_isa(int64_t isa) { return kernels_of(isa) != nullptr; }
 
 int64_t drconv_forward_scratch(int64_t isa, const drconv_conv* conv) {
@@ -55,6 +56,32 @@ int64_t drconv_products_scratch(int64_t isa, const drconv_conv* conv) {
   int64_t needed = -1;
   if (kernels) kernels->products(conv, nullptr, nullptr, nullptr, nullptr, nullptr, 0, &needed);
   return needed;
+}
+
+int64_t drconv_infer_scratch(int64_t isa, const drconv_layer* layer) {
+  const drconv_kernels* kernels = kernels_of(isa);
+  int64_t needed = -1;
+  if (kernels) kernels->infer(layer, nullptr, nullptr, nullptr, 0, nullptr, nullptr, 0, &needed);
+  return needed;
+}
+
+int64_t drconv_packed_size(int64_t isa, const drconv_layer* layer) {
+  const drconv_kernels* kernels = kernels_of(isa);
+  return kernels ? kernels->packed_size(layer) : -1;
+}
+
+int64_t drconv_pack(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters, float* packed) {
+  const drconv_kernels* kernels = kernels_of(isa);
+  if (!kernels) return DRCONV_BAD_ISA;
+  kernels->pack(layer, parameters, packed);
+  return DRCONV_OK;
+}
+
+int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters, const float* input,
+                     const float* scores, int64_t seed, float* output, void* scratch, int64_t scratch_bytes) {
+  const drconv_kernels* kernels = kernels_of(isa);
+  if (!kernels) return DRCONV_BAD_ISA;
+  return kernels->infer(layer, parameters, input, scores, seed, output, scratch, scratch_bytes, nullptr);
 }
 
 int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch, int64_t regions, int64_t positions,

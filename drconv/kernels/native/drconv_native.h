@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Raised by one with every change of a structure or a function below.
-#define DRCONV_ABI 3
+#define DRCONV_ABI 4
 
 enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
 
@@ -21,7 +21,8 @@ enum drconv_status {
   DRCONV_OK = 0,
   DRCONV_SCRATCH_TOO_SMALL = 1,  // the caller gave less scratch memory than the matching drconv_*_scratch asks for
   DRCONV_BAD_MASK = 2,           // a region index outside [0, regions)
-  DRCONV_BAD_ISA = 3             // not built in, or this CPU does not have it
+  DRCONV_BAD_ISA = 3,            // not built in, or this CPU does not have it
+  DRCONV_STALE = 4               // the packed parameters are not those that were given
 };
 
 // Sizes and strides of one region convolution, float32. Strides count elements. All fields are int64.
@@ -41,6 +42,34 @@ typedef struct {
   int64_t threads;
 } drconv_conv;
 
+enum drconv_generator {
+  DRCONV_POOLED = 0,  // filter (n, r) at tap t = sum over k of sigmoid(routing)[n, t, r, k] * made[r, k], + made bias
+  DRCONV_BASIS = 1,   // filter (n, r) = sum over k of 2 / mixed * sigmoid(routing)[n, r, k] * made[k]
+  DRCONV_LEARNED = 2  // filter r = made[r]
+};
+
+// A whole dynamic layer. All fields are int64.
+typedef struct {
+  drconv_conv conv;  // `shared` and the strides of the filters are not read, those of scores where they are given
+  // The guide as a convolution with the regions as its output channels, one filter and one group; not read where
+  // scores are given.
+  drconv_conv guide;
+  int64_t scores_given;
+  int64_t generator;
+  int64_t mixed;  // how many filters are mixed into one; 1 where they are learned
+} drconv_layer;
+
+// What a layer has learned, dense float32; a bias may be null.
+typedef struct {
+  const float *guide_weight, *guide_bias;      // [M, C, K, K] in the strides of `guide`, [M]
+  const float *routing_weight, *routing_bias;  // [M * mixed, C], [M * mixed]
+  // pooled: [M * O * C/groups, mixed], [M * O * C/groups]; basis: [mixed, O, C/groups * K*K]; learned: [M, O, ...]
+  const float *made_weight, *made_bias;
+  const float* packed;  // from drconv_pack, of made_weight and made_bias
+  const float* bias;    // [O]
+  int64_t activation;
+} drconv_parameters;
+
 // GOMP_parallel of the process: called with (body, data, threads, 0), it runs body(data) on at most that many threads.
 typedef void (*drconv_parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 // omp_get_thread_num and omp_get_num_threads: this thread's number in the team, and how many the team has.
@@ -48,6 +77,7 @@ typedef int (*drconv_team_number)(void);
 
 DRCONV_API int64_t drconv_abi(void);
 DRCONV_API int64_t drconv_conv_size(void);
+DRCONV_API int64_t drconv_layer_size(void);
 
 // 1 if these kernels were built in and this CPU can run them.
 DRCONV_API int64_t drconv_has_isa(int64_t isa);
@@ -71,6 +101,18 @@ DRCONV_API int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch
 DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
                        const int32_t* mask, const float* scores, const float* bias, int64_t activation, float* output,
                        void* scratch, int64_t scratch_bytes);
+
+// Bytes that the packed parameters of a layer take, and their packing; `packed` of `parameters` is not read.
+DRCONV_API int64_t drconv_packed_size(int64_t isa, const drconv_layer* layer);
+DRCONV_API int64_t drconv_pack(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters,
+                    float* packed);
+
+// The whole layer: regions from the guide or from `scores`, filters for those that occur, convolution, bias,
+// activation. Some elements, drawn by `seed`, of what was packed are held against the originals first.
+DRCONV_API int64_t drconv_infer_scratch(int64_t isa, const drconv_layer* layer);
+DRCONV_API int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters,
+                     const float* input, const float* scores, int64_t seed, float* output, void* scratch,
+                     int64_t scratch_bytes);
 
 // Gradient of the input, dense.
 DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,

@@ -3,6 +3,8 @@
 
 #include "filter_gradient.h"
 #include "forward.h"
+#include "fused_filters.h"
+#include "fused_tiles.h"
 #include "input_gradient.h"
 #include "lookup.h"
 #include "products.h"
@@ -61,6 +63,39 @@ int64_t products(const drconv_conv* c, const float* grad_output, const float* in
   return run(pass, scratch_bytes, needed);
 }
 
+int64_t packed_size(const drconv_layer* layer) {
+  return Generator(*layer, nullptr).packed_count() * static_cast<Int>(sizeof(float));
+}
+
+void pack(const drconv_layer* layer, const drconv_parameters* parameters, float* packed) {
+  struct Packing {
+    Generator generator;
+    const drconv_parameters* parameters;
+    float* packed;
+  } packing = {Generator(*layer, nullptr), parameters, packed};
+  const Int lists = layer->generator == DRCONV_BASIS ? 1 : layer->conv.regions;
+  drconv_run_tasks(layer->conv.threads, lists, [](void* data, Int index, Int) {
+    const Packing& p = *static_cast<const Packing*>(data);
+    p.generator.pack_list(*p.parameters, p.packed, index);
+  }, &packing);
+}
+
+template <class Pass>
+int64_t infer_by(const drconv_layer& layer, const drconv_parameters* parameters, const float* input,
+                 const float* scores, int64_t seed, float* output, void* scratch, int64_t scratch_bytes,
+                 int64_t* needed) {
+  Pass pass(layer, parameters, input, scores, output, scratch);
+  if (parameters && pass.generator.is_stale(*parameters, seed)) return DRCONV_STALE;
+  return run(pass, scratch_bytes, needed);
+}
+
+int64_t infer(const drconv_layer* layer, const drconv_parameters* parameters, const float* input, const float* scores,
+              int64_t seed, float* output, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  return FusedTiles::suits(*layer)
+             ? infer_by<FusedTiles>(*layer, parameters, input, scores, seed, output, scratch, scratch_bytes, needed)
+             : infer_by<FusedFilters>(*layer, parameters, input, scores, seed, output, scratch, scratch_bytes, needed);
+}
+
 struct Argmax {
   Scores scores;
   Int regions, positions, chunk, chunks;
@@ -86,4 +121,5 @@ void argmax(const float* scores, int64_t batch, int64_t regions, int64_t positio
 
 }  // namespace
 
-extern "C" const drconv_kernels DRCONV_TABLE = {forward, input_gradient, filter_gradient, products, argmax};
+extern "C" const drconv_kernels DRCONV_TABLE = {
+    forward, input_gradient, filter_gradient, products, packed_size, pack, infer, argmax};

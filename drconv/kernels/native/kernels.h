@@ -13,6 +13,10 @@ struct drconv_kernels {
                              float* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed);
   int64_t (*products)(const drconv_conv*, const float* grad_output, const float* input, const float* filters,
                       float* products, void* scratch, int64_t scratch_bytes, int64_t* needed);
+  int64_t (*packed_size)(const drconv_layer*);
+  void (*pack)(const drconv_layer*, const drconv_parameters*, float* packed);
+  int64_t (*infer)(const drconv_layer*, const drconv_parameters*, const float* input, const float* scores, int64_t seed,
+                   float* output, void* scratch, int64_t scratch_bytes, int64_t* needed);
   void (*argmax)(const float* scores, int64_t batch, int64_t regions, int64_t positions, int64_t batch_stride,
                  int64_t region_stride, int64_t position_stride, int64_t threads, int32_t* mask);
 };

@@ -18,9 +18,9 @@ import torch
 from drconv.errors import BackendError
 from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_kernels, find_compiler, key
 
-__all__ = ["ISAS", "Conv", "Library", "forget", "load", "why_not"]
+__all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "load", "why_not"]
 
-_ABI = 3
+_ABI = 4
 _SOURCES = Path(__file__).parent
 
 
@@ -43,6 +43,33 @@ class Conv(ctypes.Structure):
     )  # fmt: skip
 
 
+class Layer(ctypes.Structure):
+    """`drconv_layer` of drconv_native.h."""
+
+    _fields_ = (
+        ("conv", Conv),
+        ("guide", Conv),
+        ("scores_given", ctypes.c_int64),
+        ("generator", ctypes.c_int64),
+        ("mixed", ctypes.c_int64),
+    )
+
+
+class Parameters(ctypes.Structure):
+    """`drconv_parameters` of drconv_native.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "guide_weight", "guide_bias", "routing_weight", "routing_bias", "made_weight", "made_bias", "packed",
+                "bias",
+            )
+        ),
+        ("activation", ctypes.c_int64),
+    )  # fmt: skip
+
+
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "argmax": (_INT, _POINTER, _INT, _INT, _INT, _INT, _INT, _INT, _INT, _POINTER),
@@ -54,8 +81,13 @@ _SIGNATURES = {
     "input_gradient_scratch": (_INT, _POINTER),
     "filter_gradient_scratch": (_INT, _POINTER),
     "products_scratch": (_INT, _POINTER),
+    "infer": (_INT, *(_POINTER,) * 4, _INT, _POINTER, _POINTER, _INT),
+    "infer_scratch": (_INT, _POINTER),
+    "pack": (_INT, _POINTER, _POINTER, _POINTER),
+    "packed_size": (_INT, _POINTER),
     "abi": (),
     "conv_size": (),
+    "layer_size": (),
     "has_isa": (_INT,),
 }
 
@@ -160,7 +192,8 @@ def _open(path: Path) -> ctypes.CDLL:
         if function is None:
             raise NoKernelsError(f"{path} has no function drconv_{name}; reinstall drconv")
         function.argtypes, function.restype = arguments, _INT
-    if library.drconv_abi() != _ABI or library.drconv_conv_size() != ctypes.sizeof(Conv):
+    sizes = (library.drconv_conv_size(), library.drconv_layer_size())
+    if library.drconv_abi() != _ABI or sizes != (ctypes.sizeof(Conv), ctypes.sizeof(Layer)):
         raise NoKernelsError(f"{path} belongs to another version of drconv; reinstall drconv")
     return library
 

@@ -11,7 +11,18 @@ from drconv.kernels.backend import RegionConvProblem
 from drconv.kernels.native import scratch
 from drconv.kernels.native.library import Conv, Library
 
-__all__ = ["NO_SCORES", "Plan", "Strides", "check", "is_even", "plan_of", "steps"]
+__all__ = [
+    "NO_SCORES",
+    "Plan",
+    "Strides",
+    "are_scores",
+    "check",
+    "has_even_taps",
+    "is_even",
+    "is_readable",
+    "plan_of",
+    "steps",
+]
 
 _REFUSALS = {
     1: "too little scratch memory",
@@ -88,3 +99,20 @@ def steps(tensor: Tensor) -> Strides:
     height, width = tensor.shape[2:]
     batch, channel, row, pixel = tensor.stride()
     return batch, channel, pixel if width > 1 else row if height > 1 else 1
+
+
+def is_readable(problem: RegionConvProblem, input: Tensor) -> bool:
+    """Whether pixels lie side by side in a plane, or channels in a pixel."""
+    _, channel, pixel = steps(input)
+    return (channel if problem.memory_format == torch.channels_last else pixel) == 1 and is_even(input)
+
+
+def has_even_taps(region_filters: Tensor) -> bool:
+    """Whether taps are evenly spaced; the kernels take any strides of the other axes."""
+    kernel_h, kernel_w = region_filters.shape[-2:]
+    return kernel_h == 1 or kernel_w == 1 or region_filters.stride(-2) == kernel_w * region_filters.stride(-1)
+
+
+def are_scores(guided_feature: Tensor) -> bool:
+    """Whether the kernels can read a guided feature: positions side by side, or regions."""
+    return guided_feature.dtype == torch.float32 and is_even(guided_feature) and 1 in steps(guided_feature)[1:]

@@ -47,10 +47,12 @@ drconv_conv random_conv() {
   c.batch = draw(1, 3);
   c.regions = draw(1, 4) == 1 ? draw(17, 20) : draw(1, 9);
   c.groups = draw(0, 2) == 0 ? draw(2, 3) : 1;
-  c.in_channels = c.groups * draw(1, 40);
+  const bool deep = draw(0, 11) == 0;  // more than the fused call takes in one go
+  c.in_channels = deep ? draw(257, 300) : c.groups * draw(1, 40);
+  if (deep) c.groups = 1;
   c.out_channels = c.groups * draw(1, 60);
   if (draw(0, 3) == 0) c.groups = c.in_channels = c.out_channels = draw(2, 37);
-  const bool pointwise = draw(0, 2) == 0;
+  const bool pointwise = deep || draw(0, 2) == 0;
   c.kernel_h = pointwise ? 1 : draw(1, 4);
   c.kernel_w = pointwise ? 1 : draw(1, 4);
   c.stride_h = pointwise ? 1 : draw(1, 3);
@@ -155,8 +157,9 @@ double activated(double x, Int activation) {
 
 int failures = 0;
 
-void compare(const char* what, Int isa, Int number, const std::vector<float>& found, const std::vector<double>& truth) {
-  double largest = 1e-6, error = 0;
+void compare(const char* what, Int isa, Int number, const std::vector<float>& found, const std::vector<double>& truth,
+             double largest = 1e-6) {
+  double error = 0;
   for (double value : truth) largest = std::max(largest, std::fabs(value));
   for (size_t i = 0; i < truth.size(); i++) {
     const double off = std::fabs(found[i] - truth[i]);
@@ -203,11 +206,14 @@ void check(const Problem& p, Int number) {
           grad * in * p.filters[static_cast<size_t>(p.filter_at(b, j, o, i, t))];
   });
   const bool has_bias = draw(0, 1);
+  double largest = 1e-6;  // before an activation clips it
   for (Int b = 0; b < c.batch; b++)
     for (Int o = 0; o < c.out_channels; o++)
       for (Int q = 0; q < p.positions; q++) {
         double& y = output[static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions))];
-        y = activated(y + (has_bias ? p.bias[static_cast<size_t>(o)] : 0), p.activation);
+        y += has_bias ? p.bias[static_cast<size_t>(o)] : 0;
+        largest = std::max(largest, std::fabs(y));
+        y = activated(y, p.activation);
       }
   for (Int isa = 0; isa < DRCONV_ISAS; isa++) {
     if (!drconv_has_isa(isa)) continue;
@@ -216,13 +222,13 @@ void check(const Problem& p, Int number) {
       return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(), nullptr,
                             has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
     });
-    compare("output", isa, number, y, output);
+    compare("output", isa, number, y, output, largest);
     y = unwritten(static_cast<Int>(output.size()));
     with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
       return drconv_forward(isa, &c, p.input.data(), p.filters.data(), nullptr, p.scores.data(),
                             has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
     });
-    compare("output from scores", isa, number, y, output);
+    compare("output from scores", isa, number, y, output, largest);
     std::vector<float> gx = unwritten(static_cast<Int>(grad_input.size()));
     with_scratch(drconv_input_gradient_scratch(isa, &c), [&](void* scratch, Int bytes) {
       return drconv_input_gradient(isa, &c, p.grad.data(), p.filters.data(), p.mask.data(), gx.data(), scratch, bytes);
@@ -238,6 +244,173 @@ void check(const Problem& p, Int number) {
       return drconv_products(isa, &c, p.grad.data(), p.input.data(), p.filters.data(), d.data(), scratch, bytes);
     });
     compare("products", isa, number, d, products);
+  }
+}
+
+// A whole layer, its parameters, and what it should give.
+struct Layer {
+  drconv_layer sizes = {};
+  std::vector<float> guide_weight, guide_bias, routing_weight, routing_bias, made_weight, made_bias, bias, scores;
+  drconv_parameters parameters = {};
+
+  explicit Layer(const drconv_conv& c) {
+    sizes.conv = sizes.guide = c;
+    sizes.generator = draw(DRCONV_POOLED, DRCONV_LEARNED);
+    sizes.mixed = sizes.generator == DRCONV_POOLED ? c.regions : sizes.generator == DRCONV_BASIS ? draw(1, 9) : 1;
+    sizes.scores_given = draw(0, 3) == 0;
+    drconv_conv& g = sizes.guide;
+    g.groups = g.regions = g.shared = 1;
+    g.out_channels = c.regions;
+    if (c.out_height == c.height && c.out_width == c.width && draw(0, 2) > 0) {
+      g.kernel_h = g.kernel_w = g.stride_h = g.stride_w = g.dilation_h = g.dilation_w = 1;
+      g.pad_h = g.pad_w = 0;
+    }
+    const Int taps = g.kernel_h * g.kernel_w;
+    if (draw(0, 1)) {
+      g.filter_out_stride = taps * c.in_channels, g.filter_in_stride = taps, g.filter_tap_stride = 1;
+    } else {
+      g.filter_out_stride = taps * c.in_channels, g.filter_in_stride = 1, g.filter_tap_stride = c.in_channels;
+    }
+    g.filter_region_stride = g.filter_batch_stride = 0;
+    const Int positions = c.out_height * c.out_width;
+    if (sizes.scores_given) scores = values(c.batch * c.regions * positions);
+    const Int routed = c.regions * sizes.mixed, filter = c.out_channels * (c.in_channels / c.groups);
+    const Int spread = c.kernel_h * c.kernel_w * filter;
+    if (!sizes.scores_given) guide_weight = values(c.regions * c.in_channels * taps), guide_bias = values(c.regions);
+    if (sizes.generator != DRCONV_LEARNED) routing_weight = values(routed * c.in_channels), routing_bias = values(routed);
+    made_weight = values(sizes.generator == DRCONV_POOLED ? c.regions * filter * sizes.mixed
+                         : sizes.generator == DRCONV_BASIS ? sizes.mixed * spread : c.regions * spread);
+    if (sizes.generator == DRCONV_POOLED) made_bias = values(c.regions * filter);
+    bias = values(c.out_channels);
+    const auto maybe = [](const std::vector<float>& of) { return of.empty() || draw(0, 3) == 0 ? nullptr : of.data(); };
+    parameters = {guide_weight.data(), maybe(guide_bias), routing_weight.data(), maybe(routing_bias),
+                  made_weight.data(),  maybe(made_bias),  nullptr,               maybe(bias),
+                  draw(DRCONV_NO_ACTIVATION, DRCONV_HARDSWISH)};
+  }
+};
+
+double at_or_zero(const float* of, Int index) { return of ? of[index] : 0; }
+
+// Regions of a layer, -1 where two scores are so near each other that rounding decides.
+std::vector<Int> regions_of(const Layer& layer, const Problem& p) {
+  const drconv_conv &c = p.c, &g = layer.sizes.guide;
+  std::vector<Int> found;
+  for (Int b = 0; b < c.batch; b++)
+    for (Int q = 0; q < p.positions; q++) {
+      double best = -INFINITY, second = -INFINITY;
+      Int where = 0;
+      for (Int j = 0; j < c.regions; j++) {
+        double score = 0;
+        if (layer.sizes.scores_given) {
+          score = layer.scores[static_cast<size_t>(b * c.score_batch_stride + j * c.score_region_stride +
+                                                   q * c.score_position_stride)];
+        } else {
+          score = at_or_zero(layer.parameters.guide_bias, j);
+          for (Int i = 0; i < c.in_channels; i++)
+            for (Int t = 0; t < g.kernel_h * g.kernel_w; t++) {
+              const Int y = q / c.out_width * g.stride_h - g.pad_h + t / g.kernel_w * g.dilation_h;
+              const Int x = q % c.out_width * g.stride_w - g.pad_w + t % g.kernel_w * g.dilation_w;
+              if (y < 0 || y >= c.height || x < 0 || x >= c.width) continue;
+              score += static_cast<double>(p.input[static_cast<size_t>(p.input_at(b, i, y, x))]) *
+                       layer.guide_weight[static_cast<size_t>(j * g.filter_out_stride + i * g.filter_in_stride +
+                                                              t * g.filter_tap_stride)];
+            }
+        }
+        if (score > best) second = best, best = score, where = j;
+        else second = std::max(second, score);
+      }
+      found.push_back(best - second < 1e-4 ? -1 : where);
+    }
+  return found;
+}
+
+// The filters of all regions, in the strides of `c`: dense [B, M, O, C/groups, K*K].
+std::vector<float> filters_of(const Layer& layer, const Problem& p, const drconv_conv& c) {
+  const drconv_parameters& given = layer.parameters;
+  const Int mixed = layer.sizes.mixed, filter = c.out_channels * p.depth, bins = p.taps;
+  std::vector<float> found(static_cast<size_t>(c.batch * c.regions * filter * p.taps));
+  for (Int b = 0; b < c.batch; b++)
+    for (Int j = 0; j < c.regions; j++)
+      for (Int t = 0; t < p.taps; t++) {
+        std::vector<double> mix(static_cast<size_t>(mixed), 1.0);
+        // The basis pools everything into one bin.
+        const bool whole = layer.sizes.generator == DRCONV_BASIS;
+        const Int bin = whole ? 0 : t, bins_h = whole ? 1 : c.kernel_h, bins_w = whole ? 1 : c.kernel_w;
+        const Int top = bin / bins_w * c.height / bins_h, bottom = ((bin / bins_w + 1) * c.height + bins_h - 1) / bins_h;
+        const Int left = bin % bins_w * c.width / bins_w, right = ((bin % bins_w + 1) * c.width + bins_w - 1) / bins_w;
+        for (Int k = 0; k < mixed && layer.sizes.generator != DRCONV_LEARNED; k++) {
+          double sum = at_or_zero(given.routing_bias, j * mixed + k);
+          for (Int i = 0; i < c.in_channels; i++) {
+            double mean = 0;
+            for (Int y = top; y < bottom; y++)
+              for (Int x = left; x < right; x++) mean += p.input[static_cast<size_t>(p.input_at(b, i, y, x))];
+            sum += mean / static_cast<double>((bottom - top) * (right - left)) *
+                   layer.routing_weight[static_cast<size_t>((j * mixed + k) * c.in_channels + i)];
+          }
+          mix[static_cast<size_t>(k)] = (whole ? 2.0 / static_cast<double>(mixed) : 1.0) / (1 + std::exp(-sum));
+        }
+        for (Int e = 0; e < filter; e++) {
+          double sum = 0;
+          for (Int k = 0; k < mixed; k++) {
+            const Int at = layer.sizes.generator == DRCONV_POOLED  ? (j * filter + e) * mixed + k
+                           : layer.sizes.generator == DRCONV_BASIS ? (k * filter + e) * bins + t
+                                                                   : (j * filter + e) * bins + t;
+            sum += mix[static_cast<size_t>(k)] * layer.made_weight[static_cast<size_t>(at)];
+          }
+          if (layer.sizes.generator == DRCONV_POOLED) sum += at_or_zero(given.made_bias, j * filter + e);
+          found[static_cast<size_t>(((b * c.regions + j) * filter + e) * p.taps + t)] = static_cast<float>(sum);
+        }
+      }
+  return found;
+}
+
+void check_layer(Int number) {
+  drconv_conv c = random_conv();
+  Layer layer(c);
+  Problem p(c);
+  const std::vector<Int> regions = regions_of(layer, p);
+  p.c.shared = 0;
+  p.c.filter_out_stride = p.depth * p.taps, p.c.filter_in_stride = p.taps, p.c.filter_tap_stride = 1;
+  p.c.filter_region_stride = c.out_channels * p.depth * p.taps;
+  p.c.filter_batch_stride = p.c.filter_region_stride * c.regions;
+  p.filters = filters_of(layer, p, c);
+  std::vector<double> output(p.grad.size());
+  p.each([&](Int b, Int q, Int o, Int i, Int channel, Int t, Int y, Int x) {
+    const Int region = regions[static_cast<size_t>(b * p.positions + q)];
+    if (region < 0) return;
+    output[static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions))] +=
+        static_cast<double>(p.input[static_cast<size_t>(p.input_at(b, channel, y, x))]) *
+        p.filters[static_cast<size_t>(p.filter_at(b, region, o, i, t))];
+  });
+  double largest = 1e-6;
+  for (double value : output) largest = std::max(largest, std::fabs(value));
+  for (Int isa = 0; isa < DRCONV_ISAS; isa++) {
+    if (!drconv_has_isa(isa)) continue;
+    std::vector<float> packed = unwritten(drconv_packed_size(isa, &layer.sizes) / static_cast<Int>(sizeof(float)));
+    drconv_pack(isa, &layer.sizes, &layer.parameters, packed.data());
+    drconv_parameters parameters = layer.parameters;
+    parameters.packed = packed.data();
+    std::vector<float> y = unwritten(static_cast<Int>(output.size()));
+    const auto infer = [&](void* scratch, Int bytes) {
+      return drconv_infer(isa, &layer.sizes, &parameters, p.input.data(), layer.scores.data(), number, y.data(), scratch,
+                          bytes);
+    };
+    with_scratch(drconv_infer_scratch(isa, &layer.sizes), infer);
+    std::vector<double> expected = output;
+    for (Int b = 0; b < c.batch; b++)
+      for (Int q = 0; q < p.positions; q++)
+        for (Int o = 0; o < c.out_channels; o++) {
+          const size_t at = static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions));
+          const bool known = regions[static_cast<size_t>(b * p.positions + q)] >= 0;
+          expected[at] = known ? activated(output[at] + at_or_zero(parameters.bias, o), parameters.activation) : y[at];
+        }
+    compare("layer", isa, number, y, expected, largest);
+    for (float& value : layer.made_weight) value += 1;
+    if (infer(nullptr, 0) != DRCONV_STALE) {
+      std::printf("layer %d: new parameters went unnoticed\n", static_cast<int>(number));
+      failures++;
+    }
+    for (float& value : layer.made_weight) value -= 1;
   }
 }
 
@@ -276,6 +449,7 @@ int main(int arguments, char** argument) {
   for (Int number = 0; number < problems; number++) {
     check(Problem(random_conv()), number);
     check_argmax(number);
+    check_layer(number);
   }
   std::printf("%d problems, %d failures\n", static_cast<int>(problems), failures);
   return failures != 0;

@@ -1,0 +1,304 @@
+"""When a `DRConv2d` runs as one call of a backend instead of stage by stage, and that call."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from drconv.errors import DrconvError
+from drconv.kernels import Inference, LayerParameters, choose_backend, forget_packed
+from drconv.layers.base import RegionLayer
+from drconv.layers.filter_generator import BasisFilterGenerator, LearnedFilters, PooledFilterGenerator
+from drconv.layers.guide import GuideConv2d
+from drconv.layers.region_conv import RegionConv2d
+from drconv.ops import layer_problem
+from drconv.ops.watched import is_unwatched
+
+__all__ = ["FusedCalls", "forget_fused", "fused_inference"]
+
+_enabled: ContextVar[bool] = ContextVar("drconv_fused_inference", default=os.environ.get("DRCONV_FUSED") != "0")
+
+
+@contextmanager
+def fused_inference(enabled: bool) -> Iterator[None]:
+    """Let layers run in one call where they can, or never, within a `with` block of this thread.
+
+    They do by default, unless the environment has `DRCONV_FUSED=0`. Results are the same up to rounding.
+
+    Args:
+        enabled: whether they may.
+
+    Example:
+        >>> with fused_inference(False):
+        ...     stage_by_stage = model(images)
+    """
+    token = _enabled.set(enabled)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Hooks of all modules of the process; PyTorch fills and empties these very dictionaries.
+_global_hooks = tuple(
+    getattr(nn.modules.module, name)
+    for name in (
+        "_global_forward_hooks",
+        "_global_forward_pre_hooks",
+        "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )
+)
+_PLAIN = (Tensor, nn.Parameter)
+_MOST_CALLS = 256
+_UNKNOWN: Final = object()
+
+
+class FusedCalls:
+    """The calls that a layer has been found to be able to make; nothing of it is copied or pickled with the layer."""
+
+    def __init__(self) -> None:
+        self._found: _Structure | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FusedCalls":
+        return FusedCalls()
+
+    def __reduce__(self) -> tuple[type["FusedCalls"], tuple[()]]:
+        return FusedCalls, ()
+
+    def forget(self) -> None:
+        """Free what is kept."""
+        found, self._found = self._found, None
+        if found is not None and found.parameters is not None:
+            forget_packed(found.parameters.made_weight)
+
+    def run(self, layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> Tensor | None:
+        """Return the layer's output, or None where the call must be made stage by stage.
+
+        Not to be called from compiled code.
+        """
+        if type(input) is not Tensor or not _enabled.get() or not is_unwatched():
+            return None
+        # Another thread may replace it at any time.
+        found = self._found
+        if found is None or not found.is_current(layer):
+            found = self._found = _Structure(layer)
+        if found.parameters is None or any(found.hooks) or any(_global_hooks):
+            return None
+        conv, guide = found.region_conv, found.guide
+        key: tuple[Any, ...] = (
+            input.shape, input.stride(), input.dtype, input.device, layer.backend, layer.activation,
+            conv.stride, conv.padding, conv.dilation, conv.groups,
+        )  # fmt: skip
+        if guided_feature is not None:
+            if type(guided_feature) is not Tensor:
+                return None
+            given = guided_feature
+            key = (*key, given.shape, given.stride(), given.dtype, given.device)
+        elif guide is not None:
+            key = (*key, guide.stride, guide.padding, guide.dilation)
+        else:
+            return None
+        if torch.is_grad_enabled() and found.needs_gradient(input, guided_feature):
+            return None
+        call: Inference | None = found.calls.get(key, _UNKNOWN)
+        if call is _UNKNOWN:
+            call = found.prepare(key, layer, input, guided_feature)
+        output = None if call is None else call(input, guided_feature)
+        if output is None and call is not None:
+            # A parameter was given another shape, dtype or device without anybody being told.
+            self._found = None
+        return output
+
+
+def forget_fused(layer: nn.Module) -> None:
+    """Free what a layer keeps for its fused calls."""
+    calls: FusedCalls | None = vars(layer).get("_fused_calls")
+    if calls is not None:
+        calls.forget()
+
+
+class _Structure:
+    """What a layer is made of, and what must not change for a fused call to be what its stages do.
+
+    Holds no reference to the layer, which would keep it alive.
+
+    Attributes:
+        parameters: of the layer; None where it cannot run in one call, whatever the input.
+        calls: by sizes and settings; None where one cannot be made in one call.
+    """
+
+    def __init__(self, layer: RegionLayer) -> None:
+        inner = [module for module in layer.modules() if module is not layer]
+        self._kind = type(layer)
+        self._inner = inner
+        self._kinds = [type(module) for module in inner]
+        self._size = len(vars(layer))
+        self._attributes = [vars(module) for module in inner]
+        self._sizes = [len(attributes) for attributes in self._attributes]
+        self._own = layer._parameters
+        self._modules = [layer._modules, *(module._modules for module in inner if module._modules)]
+        self._children = [child for modules in self._modules for child in modules.values()]
+        self._slots = [
+            (parameters, name)
+            for parameters in (layer._parameters, *(module._parameters for module in inner))
+            for name in parameters
+        ]
+        self._tensors = [parameters[name] for parameters, name in self._slots]
+        self._present = [tensor for tensor in self._tensors if tensor is not None]
+        self._numbers = [id(tensor) for tensor in self._tensors]
+        self.hooks = [vars(module)[name] for module in (layer, *inner) for name in _HOOKS]
+        self.region_conv: Any = layer._modules.get("region_conv")
+        self.guide: Any = layer._modules.get("guide")
+        self.generator = ""
+        self.parameters = self._read(layer)
+        self.calls: dict[tuple[Any, ...], Any] = {}
+
+    def is_current(self, layer: RegionLayer) -> bool:
+        """Return whether the layer still has the modules and parameters it had, and its modules their classes.
+
+        A parametrization changes the class of a module; an attribute that shadows a method makes it larger.
+        """
+        return (
+            layer._parameters is self._own
+            and type(layer) is self._kind
+            and len(vars(layer)) == self._size
+            and list(chain.from_iterable([modules.values() for modules in self._modules])) == self._children
+            and list(map(type, self._inner)) == self._kinds
+            and list(map(len, self._attributes)) == self._sizes
+            and [id(parameters.get(name)) for parameters, name in self._slots] == self._numbers
+        )
+
+    def needs_gradient(self, input: Tensor, guided_feature: Tensor | None) -> bool:
+        """Return whether a gradient would flow through the call."""
+        return (
+            input.requires_grad
+            or (guided_feature is not None and guided_feature.requires_grad)
+            or any(tensor.requires_grad for tensor in self._present)
+        )
+
+    def prepare(
+        self, key: tuple[Any, ...], layer: RegionLayer, input: Tensor, guided_feature: Tensor | None
+    ) -> Inference | None:
+        """Return the call for inputs alike, or None."""
+        call = None
+        # What is wrong with a call is for the stages to say.
+        with suppress(DrconvError):
+            call = self._prepared(layer, input, guided_feature)
+        if len(self.calls) >= _MOST_CALLS:
+            self.calls.clear()
+        self.calls[key] = call
+        return call
+
+    def _prepared(self, layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> Inference | None:
+        if input.dim() != 4 or input.shape[1] != layer.in_channels or self.parameters is None:
+            return None
+        if guided_feature is not None and (guided_feature.dim() != 4 or guided_feature.dtype != input.dtype):
+            return None
+        parameters, guide, conv = self.parameters, self.guide, self.region_conv
+        if guided_feature is None:
+            if isinstance(guide.padding, str):
+                # One that is like its layer's own, which pads inside: `_read` has seen to that.
+                padding = conv.padding if guide.kernel_size == layer.kernel_size else None
+            else:
+                padding = guide.padding
+            if padding is None:
+                return None
+            geometry = (guide.stride, padding, guide.dilation)
+        else:
+            parameters = replace(parameters, guide_weight=None, guide_bias=None)
+            geometry = ((1, 1), (0, 0), (1, 1))
+        problem = layer_problem(
+            input,
+            guided_feature,
+            parameters,
+            (
+                self.generator, layer.num_regions, layer.out_channels, layer.kernel_size, conv.stride, conv.padding,
+                conv.dilation, conv.groups, *geometry, layer.activation, layer.backend,
+            ),
+        )  # fmt: skip
+        backend = choose_backend(problem.conv, layer.backend)
+        if backend.why_not_infer(problem) is not None:
+            return None
+        return backend.prepare_inference(problem, parameters, input, guided_feature)
+
+    def _read(self, layer: RegionLayer) -> LayerParameters | None:
+        """Return the parameters if layer and parts are what this file knows, and do nothing but what it knows."""
+        generator, guide, conv = (layer._modules.get(name) for name in ("filter_generator", "guide", "region_conv"))
+        known = {PooledFilterGenerator: _pooled, BasisFilterGenerator: _basis, LearnedFilters: _learned}
+        margins_inside = layer._pads_inside or not any(sum(layer._margins, ()))
+        if (
+            type(conv) is not RegionConv2d
+            or not margins_inside
+            or not all(type(tensor) in _PLAIN for tensor in self._present)
+            # Inference tensors count no versions: packing them anew for every call would cost more than it saves.
+            or any(tensor.is_inference() for tensor in self._present)
+            or any("forward" in attributes for attributes in (vars(layer), *self._attributes))
+            or len(layer._modules) != 2 + ("guide" in layer._modules)
+        ):
+            return None
+        weights: tuple[Tensor | None, Tensor | None] = (None, None)
+        if guide is not None:
+            if type(guide) is not GuideConv2d or guide.groups != 1 or guide.padding_mode != "zeros":
+                return None
+            if not _has(guide, "weight", "bias") or guide._modules:
+                return None
+            weights = (guide.weight, guide.bias)
+        read = known.get(type(generator))  # type: ignore[arg-type]
+        made = None if read is None else read(layer, generator)
+        if made is None or not _has(layer, "bias"):
+            return None
+        self.generator = next(name for name, kind in _NAMES.items() if type(generator) is kind)
+        routing_weight, routing_bias, made_weight, made_bias = made
+        bias = layer._parameters["bias"]
+        return LayerParameters(*weights, routing_weight, routing_bias, made_weight, made_bias, bias)
+
+
+_NAMES = {"pooled": PooledFilterGenerator, "basis": BasisFilterGenerator, "learned": LearnedFilters}
+_Made = tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]
+
+
+def _has(module: nn.Module, *names: str) -> bool:
+    return set(module._parameters) == set(names) and not module._buffers
+
+
+def _pooled(layer: Any, generator: Any) -> _Made | None:
+    """Return weight and bias of the routing, and of what is mixed."""
+    kinds = {"pool": nn.AdaptiveAvgPool2d, "reduce": nn.Conv2d, "activation": nn.Sigmoid, "expand": nn.Conv2d}
+    if not _consists_of(generator, kinds) or not _has(generator):
+        return None
+    reduce, expand, size = generator.reduce, generator.expand, generator.pool.output_size
+    plain = all(
+        _has(conv, "weight", "bias") and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
+        for conv in (reduce, expand)
+    )
+    regions = layer.num_regions
+    if not plain or size != layer.kernel_size or reduce.groups != 1 or expand.groups != regions:
+        return None
+    if expand.in_channels != regions * regions:
+        return None
+    return reduce.weight, reduce.bias, expand.weight, expand.bias
+
+
+def _basis(layer: Any, generator: Any) -> _Made | None:
+    if not _consists_of(generator, {"pool": nn.AdaptiveAvgPool2d, "routing": nn.Linear}):
+        return None
+    routing, bases = generator.routing, generator._parameters.get("bases")
+    fits = bases is not None and bases.shape[0] == generator.num_experts and generator.pool.output_size == 1
+    return (routing.weight, routing.bias, bases, None) if fits and _has(routing, "weight", "bias") else None
+
+
+def _learned(layer: Any, generator: Any) -> _Made | None:
+    filters = generator._parameters.get("filters")
+    return None if filters is None or generator._modules else (None, None, filters, None)
+
+
+def _consists_of(module: nn.Module, kinds: dict[str, type[nn.Module]]) -> bool:
+    return {name: type(child) for name, child in module._modules.items()} == kinds
