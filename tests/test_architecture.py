@@ -39,13 +39,28 @@ MAY_IMPORT = {
     },
     "drconv_cli.sweep": {"drconv_cli.conversion", "drconv.layers", "drconv.models", *LEAVES},
     "drconv_cli.schemas": set(),
+    "drconv_cli.images": LEAVES,
+    "drconv_cli.rows": LEAVES,
+    "drconv_cli.workers": set(),
+    "drconv_cli.drawing": {
+        "drconv_cli.output",
+        "drconv_cli.target",
+        "drconv.models",
+        "drconv.analysis",
+        "drconv.viz",
+        *LEAVES,
+    },
     "drconv_cli.commands": {
+        "drconv_cli.drawing",
+        "drconv_cli.images",
         "drconv_cli.options",
         "drconv_cli.output",
         "drconv_cli.render",
+        "drconv_cli.rows",
         "drconv_cli.schemas",
         "drconv_cli.sweep",
         "drconv_cli.target",
+        "drconv_cli.workers",
         "drconv.models",
         "drconv.analysis",
         "drconv.viz",
@@ -67,7 +82,7 @@ ONLY_IN = {
     "scipy": ("drconv.analysis.shapes",),
     "sklearn": ("drconv.analysis.agreement",),
 }
-LATE = ("drconv_cli.commands", "drconv_cli.sweep", "drconv_cli.target")
+LATE = ("drconv_cli.commands", "drconv_cli.drawing", "drconv_cli.sweep", "drconv_cli.target", "drconv_cli.workers")
 WITHOUT_TORCH = ("drconv.errors", "drconv.registry", "drconv.report", "drconv.version", "drconv_cli.render")
 
 

@@ -18,15 +18,15 @@ from drconv.analysis.flops import (
 from drconv.analysis.profile import profile_model
 from drconv.analysis.profile_report import ProfileReport
 from drconv.analysis.record import LayerRegions, RegionRecording, record_regions
+from drconv.analysis.region_report import ImageStatistics, RegionReport
 from drconv.analysis.running import eval_mode, model_errors
 from drconv.analysis.statistics import (
-    ImageStatistics,
     LayerStatistics,
-    RegionReport,
     RegionStatistics,
     region_statistics,
     with_labels,
 )
+from drconv.analysis.usage import LayerUsage, RegionUsage, UsageReport
 
 __all__ = [
     "CrossCheck",
@@ -36,12 +36,15 @@ __all__ = [
     "ImageStatistics",
     "LayerRegions",
     "LayerStatistics",
+    "LayerUsage",
     "MemoryEstimate",
     "ProfileReport",
     "RegionRecording",
     "RegionReport",
     "RegionStatistics",
+    "RegionUsage",
     "SweepReport",
+    "UsageReport",
     "count_flops",
     "count_released",
     "cross_check",

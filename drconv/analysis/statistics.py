@@ -1,10 +1,9 @@
 """Numbers about regions and their filters, from a recording of one image or a batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from math import exp, log
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RARE_SHARE",
-    "ImageStatistics",
+    "STATISTICS_COLUMNS",
     "LayerStatistics",
-    "RegionReport",
     "RegionStatistics",
     "region_statistics",
     "with_labels",
@@ -32,7 +30,7 @@ __all__ = [
 RARE_SHARE = 0.01
 """A region that occurs, but on less than this share of the positions, is called rare."""
 
-_COLUMNS = (
+STATISTICS_COLUMNS = (
     Column("layer"),
     Column("grid"),
     Column("region", "count"),
@@ -93,7 +91,7 @@ class LayerStatistics:
     @property
     def entropy(self) -> float:
         """Entropy of the shares, in nats: 0 for one region, log M for equal shares."""
-        return -sum(share * log(share) for share in self.region_share if share > 0)
+        return entropy_of(self.region_share)
 
     @property
     def effective_regions(self) -> float:
@@ -118,17 +116,30 @@ class LayerStatistics:
     @property
     def verdict(self) -> str:
         """One sentence on how the layer uses its regions."""
-        parts = [f"{self.num_present} of {self.num_regions} regions occur"]
-        if self.num_present > 1:
-            parts[0] += f", as even as {self.effective_regions:.1f} equal ones"
-        if self.rare:
-            parts.append(f"{_listed(self.rare)} on less than {RARE_SHARE:.0%}")
-        if self.dead and self.num_present > 1:
-            parts.append(f"{_listed(self.dead)} never")
+        text = f"{self.name}: {describe_use(self.region_share, self.redundant)}"
         if self.labels is not None:
-            parts.append(f"with the labels: NMI {self.labels.nmi:.2f}, ARI {self.labels.ari:.2f}")
-        parts += [f"{_listed(group)} share one filter, cosine {cosine:.3f}" for group, cosine in self.redundant]
-        return f"{self.name}: {'; '.join(parts)}."
+            text += f"; with the labels: NMI {self.labels.nmi:.2f}, ARI {self.labels.ari:.2f}"
+        return f"{text}."
+
+
+def entropy_of(shares: Sequence[float]) -> float:
+    """Return the entropy of shares, in nats."""
+    return -sum(share * log(share) for share in shares if share > 0)
+
+
+def describe_use(shares: Sequence[float], redundant: Sequence[tuple[tuple[int, ...], float]]) -> str:
+    """Say in words how many regions occur, how evenly, which are rare or dead, and which share a filter."""
+    present = [j for j, share in enumerate(shares) if share > 0]
+    rare = tuple(j for j in present if shares[j] < RARE_SHARE)
+    parts = [f"{len(present)} of {len(shares)} regions occur"]
+    if len(present) > 1:
+        parts[0] += f", as even as {exp(entropy_of(shares)):.1f} equal ones"
+        if rare:
+            parts.append(f"{_listed(rare)} on less than {RARE_SHARE:.0%}")
+        if len(present) < len(shares):
+            parts.append(f"{_listed(tuple(j for j in range(len(shares)) if j not in present))} never")
+    parts += [f"{_listed(group)} share one filter, cosine {cosine:.3f}" for group, cosine in redundant]
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class RegionStatistics:
 
     def to_table(self) -> Table:
         """Return one row per layer and region."""
-        return Table("Regions and their filters", _COLUMNS, tuple(self.rows()))
+        return Table("Regions and their filters", STATISTICS_COLUMNS, tuple(self.rows()))
 
     def rows(self) -> Iterator[tuple[Cell, ...]]:
         """Yield the cells of `to_table`."""
@@ -185,57 +196,16 @@ def _layer_dict(layer: LayerStatistics) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class ImageStatistics:
-    """Statistics of one image.
-
-    Attributes:
-        image: its path, as given.
-        size: (H, W) as the network saw it.
-        figure: where its picture was written.
-        statistics: of the chosen layers.
-    """
-
-    image: str
-    size: tuple[int, int]
-    figure: str
-    statistics: RegionStatistics
-
-
-@dataclass(frozen=True)
-class RegionReport:
-    """Statistics of several images under one model."""
-
-    images: tuple[ImageStatistics, ...]
-    notes: tuple[str, ...] = ()
-
-    def to_table(self) -> Table:
-        """Return one row per image, layer and region; images of one name go by their paths."""
-        names = [Path(image.image).name for image in self.images]
-        if len(set(names)) < len(names):
-            names = [image.image for image in self.images]
-        rows = tuple(
-            (name, *row) for name, image in zip(names, self.images, strict=True) for row in image.statistics.rows()
-        )
-        return Table("Regions and their filters", (Column("image"), *_COLUMNS), rows, self.notes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a list of images, each with its layers."""
-        return {
-            "images": [
-                {"image": x.image, "size": list(x.size), "figure": x.figure, **x.statistics.to_dict()}
-                for x in self.images
-            ]
-        }
-
-
-def region_statistics(recording: RegionRecording, full: bool = False) -> RegionStatistics:
+def region_statistics(
+    recording: RegionRecording, full: bool = False, layers: Collection[str] | None = None
+) -> RegionStatistics:
     """Reduce a recording to numbers.
 
     Args:
         recording: what `record_regions` gave after at least one forward pass.
         full: also measure shapes, filters' ranks and movements, and the agreement of each layer with the one before;
             the last needs scikit-learn (extra `viz`).
+        layers: names of recorded layers to measure; None measures all.
 
     Returns:
         One entry per recorded call of a layer.
@@ -246,7 +216,8 @@ def region_statistics(recording: RegionRecording, full: bool = False) -> RegionS
     found = []
     before: LayerRegions | None = None
     for layer in recording.layers:
-        found.append(_layer_statistics(layer, before, full))
+        if layers is None or layer.name in layers:
+            found.append(_layer_statistics(layer, before, full))
         before = layer
     return RegionStatistics(tuple(found))
 

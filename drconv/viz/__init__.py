@@ -5,5 +5,15 @@ from drconv.viz.image import LoadedImage, load_image
 from drconv.viz.labels import load_labels
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.sweep import sweep_figure
+from drconv.viz.usage import usage_figure
 
-__all__ = ["LoadedImage", "load_image", "load_labels", "region_color", "region_colors", "region_figure", "sweep_figure"]
+__all__ = [
+    "LoadedImage",
+    "load_image",
+    "load_labels",
+    "region_color",
+    "region_colors",
+    "region_figure",
+    "sweep_figure",
+    "usage_figure",
+]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from drconv.errors import DrconvError, FileError
-from drconv.registry import unknown_name
+from drconv_cli.drawing import Drawing
+from drconv_cli.images import STDIN, find_images, read_stdin
 from drconv_cli.options import (
     MODEL_HELP,
     CheckpointOpt,
@@ -24,20 +26,33 @@ from drconv_cli.options import (
 )
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.render import FORMATS
+from drconv_cli.rows import join_parts, rows_part
 from drconv_cli.target import Target, open_target
+from drconv_cli.workers import Workers, workers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from drconv.analysis import ImageStatistics, RegionStatistics
+    from drconv.analysis import ImageStatistics, UsageReport
 
 __all__ = ["visualize"]
 
 FigureFormat = Literal["png", "svg", "pdf"]
 
+MOST_PICTURES = 16
+"""Up to so many images each have a picture and an entry in statistics.json by themselves."""
+
+_HEADER = ("index", "image", "layer", "grid", "region", "positions", "share", "margin", "filter norm",
+           "nearest filter", "cosine")  # fmt: skip
+
 
 def visualize(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photos: any format that Pillow reads.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Photos in any format that Pillow reads: files, directories, patterns, @FILE with one path per line, "
+            "or - for stdin.",
+        ),
+    ],
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
     checkpoint: CheckpointOpt = None,
     convert: ConvertOpt = None,
@@ -70,6 +85,17 @@ def visualize(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Directory of the pictures and statistics.json.")
     ] = Path("drconv-regions"),
+    figures: Annotated[
+        Literal["auto", "each", "set", "none"],
+        typer.Option(
+            "--figures",
+            help=f"Pictures: one for 'each' image, one of the 'set', or 'none'; auto is both, up to {MOST_PICTURES} "
+            "images, and that of the set beyond.",
+        ),
+    ] = "auto",
+    fail_dead: Annotated[
+        bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
+    ] = False,
     figure_format: Annotated[FigureFormat, typer.Option("--figure-format", help="Format of the pictures.")] = "png",
     seed: SeedOpt = 0,
     device: DeviceOpt = "auto",
@@ -79,60 +105,183 @@ def visualize(
 ) -> None:
     """Draw which region every position of an image falls into, layer by layer, and compare the regions' filters.
 
-    Writes one picture per image, and statistics.json. Regions are routing, not semantic segments.
+    Writes one picture per image, and statistics.json; for several images also how regions are used over all of them,
+    and images.csv. Regions are routing, not semantic segments. Under torchrun the processes share the images.
     """
     destination = Destination.of(format, as_json, None, force)
-    figures = _figure_paths(images, output, figure_format)
-    statistics_path = output / "statistics.json"
-    _check_apart(images, [*figures, statistics_path])
-    check_free([*figures, statistics_path], force)
-    from drconv.analysis import RegionReport, environment
-    from drconv.models import has_fresh_batch_norm
+    with ExitStack() as stack:
+        if images == [STDIN]:
+            paths = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))]
+        else:
+            paths = find_images(images)
+        files = _Files.of(paths, output, figure_format, figures)
+        _check_apart(paths, files.all)
+        check_free(files.all, force)
+        # Only now: no process writes before all have looked.
+        team = stack.enter_context(workers())
+        target = open_target(model, checkpoint, device, seed, convert)
+        from drconv.analysis import RegionReport, environment
+        from drconv.models import has_fresh_batch_norm
 
-    target = open_target(model, checkpoint, device, seed, convert)
-    # A network that has seen no data needs statistics before its regions are more than one.
-    fresh = checkpoint is None and has_fresh_batch_norm(target.model)
-    notes = [_describe_weights(target, fresh)]
-    notice(notes[0])
-    plan = _Plan(target, layers, size, statistics == "full", _label_paths(images, labels), tuple(notes), force)
-    done: list[ImageStatistics] = []
-    failures: list[str] = []
-    with progress() as step:
-        for index, (image, figure) in enumerate(zip(images, figures, strict=True)):
-            step(readable_name(image), index, len(images))
-            try:
-                done.append(_draw(plan, image, figure, calibrate=fresh and not done))
-            except DrconvError as error:
-                if len(images) == 1:
-                    raise
-                failures.append(str(error))
-                notice(f"left out: {error}")
-    if not done:
-        raise DrconvError(f"none of {len(images)} images could be drawn; the first: {failures[0]}")
-    verdicts = [layer.verdict for layer in done[0].statistics.layers] if len(done) == 1 else []
-    report = RegionReport(tuple(done), (*notes, *verdicts))
-    arguments = {**target.arguments, "images": [str(image) for image in images], "layers": layers or [], "size": size}
+        # A network that has seen no data needs statistics before its regions are more than one.
+        fresh = checkpoint is None and has_fresh_batch_norm(target.model)
+        note = _describe_weights(target, fresh)
+        if team.leads:
+            notice(note)
+        drawing = Drawing(target, layers, size, statistics == "full", _label_paths(paths, labels), (note,), force)
+        if fresh:
+            _calibrate(drawing, paths)
+        outcome = _draw_all(drawing, paths, files, team)
+    if outcome is None:
+        return
+    report = RegionReport(outcome.images, (note,), outcome.usage if len(paths) > 1 else None)
+    arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size}
     arguments |= {"statistics": statistics, "labels": None if labels is None else str(labels)}
-    data = envelope("visualize", arguments, environment(target.device), report, [*notes, *failures])
-    write_file(statistics_path, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
+    data = envelope("visualize", arguments, environment(target.device), report, [note, *outcome.failures])
+    if files.usage is not None:
+        _draw_usage(outcome.usage, files.usage, f"Regions of {target.title}", note, force)
+    write_file(files.statistics, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
     emit(report, data, destination)
-    notice(f"wrote {', '.join(x.figure for x in done)} and {statistics_path}")
-    if failures:
-        raise DrconvError(f"{len(failures)} of {len(images)} images could not be drawn; the rest are in {output}")
+    written = [x.figure for x in outcome.images if x.figure] + [str(x) for x in (files.usage, files.rows) if x]
+    notice(f"wrote {', '.join([*written[:4], *(['...'] if len(written) > 4 else [])])} and {files.statistics}")
+    if outcome.failures:
+        raise DrconvError(
+            f"{len(outcome.failures)} of {len(paths)} images could not be drawn; the rest are in {output}"
+        )
+    if fail_dead:
+        _check_alive(outcome.usage)
 
 
-def _figure_paths(images: list[Path], output: Path, suffix: str) -> list[Path]:
-    """Return a path for each image: its stem, numbered where two images share one."""
-    taken: set[str] = set()
-    paths = []
-    for image in images:
-        stem, number = image.stem, 1
-        while stem in taken:
-            number += 1
-            stem = f"{image.stem}-{number}"
-        taken.add(stem)
-        paths.append(output / f"{stem}.{suffix}")
-    return paths
+@dataclass(frozen=True)
+class _Files:
+    """What is written.
+
+    Attributes:
+        figures: one for each image, or none.
+        each: whether the statistics of each image are kept.
+        usage: picture of the set.
+        rows: CSV of all images.
+        statistics: JSON.
+    """
+
+    figures: tuple[Path, ...]
+    each: bool
+    usage: Path | None
+    rows: Path | None
+    statistics: Path
+
+    @classmethod
+    def of(cls, images: list[Path], output: Path, suffix: str, figures: str) -> _Files:
+        """Choose names; a picture has its image's stem, numbered where two share one."""
+        several, few = len(images) > 1, len(images) <= MOST_PICTURES
+        draws_each = figures == "each" or (figures == "auto" and few)
+        draws_set = several and figures in ("auto", "set")
+        taken = {"usage"} if several else set()
+        drawn = []
+        for image in images if draws_each else ():
+            stem, number = image.stem, 1
+            while stem in taken:
+                number += 1
+                stem = f"{image.stem}-{number}"
+            taken.add(stem)
+            drawn.append(output / f"{stem}.{suffix}")
+        return cls(
+            tuple(drawn),
+            few,
+            output / f"usage.{suffix}" if draws_set else None,
+            output / "images.csv" if several else None,
+            output / "statistics.json",
+        )
+
+    @property
+    def all(self) -> list[Path]:
+        """Every file."""
+        return [*self.figures, self.statistics, *(path for path in (self.usage, self.rows) if path is not None)]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What all processes found: the images that are few, the use of regions, and what failed."""
+
+    images: tuple[ImageStatistics, ...]
+    usage: UsageReport
+    failures: list[str]
+
+
+def _calibrate(drawing: Drawing, paths: list[Path]) -> None:
+    """Calibrate on the first image that can be read, in every process."""
+    for path in paths:
+        try:
+            drawing.calibrate(path)
+            return
+        except FileError:
+            if path == paths[-1]:
+                raise
+
+
+def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers) -> _Outcome | None:
+    """Run, measure and draw this process's images; the process that leads returns what all found."""
+    from drconv.analysis import ImageStatistics, RegionUsage
+
+    usage = RegionUsage()
+    done: list[tuple[int, ImageStatistics]] = []
+    failures: list[tuple[int, str]] = []
+    with ExitStack() as stack:
+        part = stack.enter_context(rows_part(files.rows.parent, team.rank)) if files.rows else None
+        step = stack.enter_context(progress()) if team.leads else None
+        mine = team.share(paths)
+        for place, (index, path) in enumerate(mine):
+            if step is not None:
+                step(readable_name(path), place, len(mine))
+            try:
+                measured = drawing.measure(path)
+                figure = files.figures[index] if files.figures else None
+                if figure is not None:
+                    drawing.draw(measured, path, figure)
+            except DrconvError as error:
+                if len(paths) == 1:
+                    raise
+                failures.append((index, str(error)))
+                notice(f"left out: {error}")
+                continue
+            usage.add(index, str(path), measured.statistics, measured.guided_masks)
+            if part is not None:
+                part.add((index, str(path), *row) for row in measured.statistics.rows())
+            if files.each:
+                height, width = measured.image.pixels.shape[:2]
+                drawn = None if figure is None else str(figure)
+                done.append((index, ImageStatistics(str(path), (height, width), drawn, measured.statistics)))
+        if part is not None:
+            part.close()
+        found = team.gather((usage, done, failures, None if part is None else part.path))
+        if team.leads:
+            for other, *_ in found[1:]:
+                usage.merge(other)
+            if files.rows is not None and usage.num_images:
+                join_parts([path for *_, path in found if path is not None], _HEADER, files.rows)
+        # The other processes must not delete their parts before these have been read.
+        team.gather(None)
+    if not team.leads:
+        return None
+    failed = [text for _, text in sorted(x for _, _, some, _ in found for x in some)]
+    if not usage.num_images:
+        raise DrconvError(f"none of {len(paths)} images could be drawn; the first: {failed[0]}")
+    images = sorted((x for _, some, _, _ in found for x in some), key=lambda x: x[0])
+    return _Outcome(tuple(x for _, x in images), usage.report(), failed)
+
+
+def _draw_usage(usage: UsageReport, path: Path, title: str, note: str, force: bool) -> None:
+    from drconv.viz import usage_figure
+
+    data = BytesIO()
+    usage_figure(usage, title=title, notes=[note]).savefig(data, format=path.suffix[1:])
+    write_file(path, data.getvalue(), force)
+
+
+def _check_alive(usage: UsageReport) -> None:
+    dead = [f"{layer.name} {list(layer.dead)}" for layer in usage.layers if layer.dead]
+    if dead:
+        raise DrconvError(f"--fail-dead: regions that occur on no image: {'; '.join(dead)}")
 
 
 def _check_apart(images: list[Path], written: list[Path]) -> None:
@@ -153,19 +302,6 @@ def _describe_weights(target: Target, fresh: bool) -> str:
     return line
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is done with every image."""
-
-    target: Target
-    layers: list[str] | None
-    size: int
-    full: bool
-    labels: dict[Path, Path]
-    notes: tuple[str, ...]
-    force: bool
-
-
 def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:
     """Return the map of classes of each image: the one file, or the file of its name in a directory."""
     if labels is None:
@@ -177,86 +313,3 @@ def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:
             f"--labels must be a directory of <image name>.png for {len(images)} images, got the file {labels}"
         )
     return {images[0]: labels}
-
-
-def _draw(plan: _Plan, image: Path, figure: Path, *, calibrate: bool) -> ImageStatistics:
-    """Run one image through the model and write its picture."""
-    import torch
-
-    from drconv.analysis import (
-        ImageStatistics,
-        RegionStatistics,
-        model_errors,
-        record_regions,
-        region_statistics,
-        with_labels,
-    )
-    from drconv.models import calibrate_batch_norm
-    from drconv.viz import load_image, region_figure
-
-    target = plan.target
-    loaded = load_image(image, plan.size, channels=_image_channels(target))
-    labels = _load_labels(plan.labels[image], loaded.pixels.shape) if plan.labels else None
-    for note in loaded.notes:
-        notice(f"{image}: {note}")
-    like = next(target.model.parameters(), loaded.tensor)
-    tensor = loaded.tensor.to(target.device, like.dtype)
-    with torch.inference_mode(), model_errors(target.model, tensor.shape):
-        if calibrate:
-            calibrate_batch_norm(target.model, tensor)
-        with record_regions(target.model) as recording:
-            target.model(tensor)
-    statistics = region_statistics(recording, plan.full)
-    names = _choose_layers(statistics, plan.layers)
-    chosen = RegionStatistics(tuple(layer for layer in statistics.layers if layer.name in names))
-    masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
-    if labels is not None:
-        chosen = with_labels(chosen, masks, labels)
-    drawn = region_figure(
-        loaded.pixels,
-        chosen,
-        masks,
-        title=f"{readable_name(image)}: regions of {target.title}",
-        notes=[*loaded.notes, *plan.notes],
-    )
-    data = BytesIO()
-    drawn.savefig(data, format=figure.suffix[1:])
-    write_file(figure, data.getvalue(), plan.force)
-    height, width = loaded.pixels.shape[:2]
-    return ImageStatistics(str(image), (height, width), str(figure), chosen)
-
-
-def _load_labels(path: Path, photo: tuple[int, ...]) -> NDArray[Any]:
-    """Read a map of classes and check that it can be one of this photo."""
-    from drconv.viz import load_labels
-
-    labels = load_labels(path)
-    (height, width), (photo_height, photo_width) = labels.shape, photo[:2]
-    # A side of the photo was rounded to whole pixels when it was resized.
-    if abs(width * photo_height - height * photo_width) > max(width, height):
-        raise FileError(
-            f"labels must have the aspect of the photo, got {path} of {height}x{width} for a photo of "
-            f"{photo_height}x{photo_width} as the network sees it (upright, resized)"
-        )
-    return labels
-
-
-def _image_channels(target: Target) -> int:
-    """Return what the network's first convolution, dynamic or not, takes; 3 if it has none."""
-    convs = (module for module in target.model.modules() if hasattr(module, "kernel_size"))
-    channels = (getattr(module, "in_channels", None) for module in convs)
-    return next((number for number in channels if isinstance(number, int)), 3)
-
-
-def _choose_layers(statistics: RegionStatistics, patterns: list[str] | None) -> set[str]:
-    """Return the names that the patterns match; without patterns, the last layer at each map size."""
-    names = [layer.name for layer in statistics.layers]
-    if not patterns:
-        return set({layer.grid: layer.name for layer in statistics.layers}.values())
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = names if pattern == "all" else [name for name in names if fnmatchcase(name, pattern)]
-        if not found:
-            raise unknown_name("layer", pattern, names)
-        chosen.update(found)
-    return chosen

@@ -243,7 +243,18 @@ def test_labels_that_do_not_fit(net: str, photo: Path, tmp_path: Path, run_cli: 
     assert_one_line(run_cli(*draw, tmp_path / "colours.png"), "one channel", "RGB")
     assert_one_line(run_cli(*draw, tmp_path / "ignored.png"), "hold no class")
     assert_one_line(run_cli(*draw, tmp_path), "does not exist", "grace_hopper.png")
-    two = ("visualize", photo, photo, "-m", net, "-o", tmp_path / "o", "--labels", tmp_path / "square.png")
+    Image.new("RGB", (30, 40)).save(tmp_path / "other.png")
+    two = (
+        "visualize",
+        photo,
+        tmp_path / "other.png",
+        "-m",
+        net,
+        "-o",
+        tmp_path / "o",
+        "--labels",
+        tmp_path / "square.png",
+    )
     assert_one_line(run_cli(*two), "must be a directory", "2 images")
     assert not (tmp_path / "o").exists()
 

@@ -1,0 +1,150 @@
+"""One image of `drconv visualize`: load, run, measure, draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drconv.errors import FileError
+from drconv.registry import unknown_name
+from drconv_cli.output import notice, readable_name, write_file
+from drconv_cli.target import Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from drconv.analysis import RegionStatistics
+    from drconv.viz import LoadedImage
+
+__all__ = ["Drawing", "Measured"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the model did with an image.
+
+    Attributes:
+        image: as loaded.
+        statistics: of the chosen layers.
+        guided_masks: region of every position by layer name, `[U, V]`.
+    """
+
+    image: LoadedImage
+    statistics: RegionStatistics
+    guided_masks: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is done with every image.
+
+    Attributes:
+        target: the model.
+        layers: names and patterns; None takes the last layer at each map size.
+        size: shorter side of the image, pixels.
+        full: whether all statistics are measured.
+        labels: map of classes of each image, if there are any.
+        notes: lines below every picture.
+        force: whether files are replaced.
+    """
+
+    target: Target
+    layers: Sequence[str] | None
+    size: int
+    full: bool
+    labels: dict[Path, Path]
+    notes: tuple[str, ...]
+    force: bool
+
+    def load(self, path: Path) -> LoadedImage:
+        """Read an image as the model takes it."""
+        from drconv.viz import load_image
+
+        loaded = load_image(path, self.size, channels=self._channels())
+        for note in loaded.notes:
+            notice(f"{path}: {note}")
+        return loaded
+
+    def calibrate(self, path: Path) -> None:
+        """Set the BatchNorm statistics of a fresh network to those of an image."""
+        import torch
+
+        from drconv.analysis import model_errors
+        from drconv.models import calibrate_batch_norm
+
+        tensor = self._on_device(self.load(path))
+        with torch.inference_mode(), model_errors(self.target.model, tensor.shape):
+            calibrate_batch_norm(self.target.model, tensor)
+
+    def measure(self, path: Path) -> Measured:
+        """Run an image through the model."""
+        import torch
+
+        from drconv.analysis import model_errors, record_regions, region_statistics, with_labels
+
+        loaded = self.load(path)
+        labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
+        tensor = self._on_device(loaded)
+        with torch.inference_mode(), model_errors(self.target.model, tensor.shape):
+            with record_regions(self.target.model) as recording:
+                self.target.model(tensor)
+            names = self._choose({layer.name: tuple(layer.guided_feature.shape[2:]) for layer in recording.layers})
+            statistics = region_statistics(recording, self.full, names)
+            masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
+        if labels is not None:
+            statistics = with_labels(statistics, masks, labels)
+        return Measured(loaded, statistics, masks)
+
+    def draw(self, measured: Measured, path: Path, figure: Path) -> None:
+        """Write the picture of one image."""
+        from drconv.viz import region_figure
+
+        drawn = region_figure(
+            measured.image.pixels,
+            measured.statistics,
+            measured.guided_masks,
+            title=f"{readable_name(path)}: regions of {self.target.title}",
+            notes=[*measured.image.notes, *self.notes],
+        )
+        data = BytesIO()
+        drawn.savefig(data, format=figure.suffix[1:])
+        write_file(figure, data.getvalue(), self.force)
+
+    def _on_device(self, image: LoadedImage) -> Any:
+        like = next(self.target.model.parameters(), image.tensor)
+        return image.tensor.to(self.target.device, like.dtype)
+
+    def _channels(self) -> int:
+        """Return what the network's first convolution, dynamic or not, takes; 3 if it has none."""
+        convs = (module for module in self.target.model.modules() if hasattr(module, "kernel_size"))
+        channels = (getattr(module, "in_channels", None) for module in convs)
+        return next((number for number in channels if isinstance(number, int)), 3)
+
+    def _choose(self, grids: dict[str, tuple[int, ...]]) -> list[str]:
+        """Return the layers that the patterns match; without patterns, the last layer at each map size."""
+        chosen = set() if self.layers else set({grid: name for name, grid in grids.items()}.values())
+        for pattern in self.layers or ():
+            found = [name for name in grids if pattern == "all" or fnmatchcase(name, pattern)]
+            if not found:
+                raise unknown_name("layer", pattern, list(grids))
+            chosen.update(found)
+        return [name for name in grids if name in chosen]
+
+
+def _load_labels(path: Path, photo: tuple[int, ...]) -> NDArray[Any]:
+    """Read a map of classes and check that it can be one of this photo."""
+    from drconv.viz import load_labels
+
+    labels = load_labels(path)
+    (height, width), (photo_height, photo_width) = labels.shape, photo[:2]
+    # A side of the photo was rounded to whole pixels when it was resized.
+    if abs(width * photo_height - height * photo_width) > max(width, height):
+        raise FileError(
+            f"labels must have the aspect of the photo, got {path} of {height}x{width} for a photo of "
+            f"{photo_height}x{photo_width} as the network sees it (upright, resized)"
+        )
+    return labels

@@ -1,0 +1,77 @@
+"""Which images a command was given: files, directories, patterns, lists, stdin."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from drconv.errors import FileError
+
+__all__ = ["STDIN", "find_images", "read_stdin"]
+
+STDIN = "-"
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
+)
+"""What counts as an image in a directory; a file that is named is read whatever its suffix."""
+
+
+def find_images(arguments: Sequence[str]) -> list[Path]:
+    """Return the image files that arguments stand for, in order, each once.
+
+    Args:
+        arguments: paths of files; of directories, searched with what is below them, in alphabetical order; patterns
+            with `*`, `?`, `[...]` or `**`; `@FILE` with one path per line.
+
+    Raises:
+        FileError: a directory or pattern holds no image, or a list cannot be read.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        found.update(dict.fromkeys(_expand(argument)))
+    return list(found)
+
+
+def _expand(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if argument.startswith("@") and not path.exists():
+        yield from _listed(Path(argument[1:]))
+    elif path.is_dir():
+        yield from _in_directory(path)
+    elif has_magic(argument) and not path.exists():
+        # Not Path.glob, which takes no absolute pattern.
+        matches = [path for name in sorted(glob(argument, recursive=True)) if (path := Path(name)).is_file()]  # noqa: PTH207
+        if not matches:
+            raise FileError(f"no file matches the pattern {argument!r}; give a file, a directory or another pattern")
+        yield from matches
+    else:
+        yield path
+
+
+def _in_directory(directory: Path) -> list[Path]:
+    images = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not images:
+        raise FileError(f"the directory {directory} holds no image ({', '.join(sorted(_SUFFIXES))})")
+    return images
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(
+            f"the list of images cannot be read, got @{path} ({error}); give a text file of paths"
+        ) from None
+    images = [Path(line.strip()) for line in lines if line.strip()]
+    if not images:
+        raise FileError(f"the list of images is empty, got @{path}; write one path per line")
+    return images
+
+
+def read_stdin(directory: Path) -> Path:
+    """Write the image that comes over stdin to a file of a directory, and return its path."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise FileError("'-' reads an image from stdin, got a terminal; use: drconv visualize - < photo.jpg")
+    path = directory / "stdin"
+    path.write_bytes(sys.stdin.buffer.read())
+    return path

@@ -1,0 +1,182 @@
+"""`drconv visualize` on many images: where they come from, what is written, and how processes share them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from drconv.errors import FileError
+from drconv_cli.images import find_images
+from tests.drconv_cli.test_bad_input import assert_one_line
+from tests.drconv_cli.test_commands import NET, Cli
+
+ROOT = Path(__file__).parents[2]
+# One thread, as torchrun has it: sums over more come out differently in the last bit.
+_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    (tmp_path / "nets.py").write_text(NET)
+    return f"{tmp_path / 'nets.py'}:Net"
+
+
+@pytest.fixture
+def photos(photo: Path, tmp_path: Path) -> Path:
+    """Make a directory of three photos, one of them further down."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    with Image.open(photo) as whole:
+        for index, name in enumerate(("b.jpg", "a.PNG", "more/c.jpg")):
+            whole.crop((40 * index, 0, 40 * index + 300, 400)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_directories_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
+    a, b, c = photos / "a.PNG", photos / "b.jpg", photos / "more" / "c.jpg"
+    assert find_images([str(photos)]) == [a, b, c]
+    assert find_images([str(photos / "*.jpg")]) == [b]
+    assert find_images([str(photos / "**" / "*.jpg")]) == [b, c]
+    (tmp_path / "list.txt").write_text(f"{c}\n\n  {a}\n")
+    assert find_images([f"@{tmp_path / 'list.txt'}"]) == [c, a]
+    assert find_images([str(b), str(photos)]) == [b, a, c], "each once, where it is first named"
+    assert find_images(["missing.jpg"]) == [Path("missing.jpg")], "said when it is read"
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    odd = tmp_path / "photo[1].jpg"
+    odd.touch()
+    assert find_images([str(odd)]) == [odd]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("{0}/empty", "holds no image"),
+        ("{0}/*.jpg", "no file matches the pattern"),
+        ("@{0}/missing.txt", "cannot be read"),
+        ("@{0}/blank.txt", "is empty"),
+    ],
+)
+def test_arguments_that_stand_for_nothing(argument: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blank.txt").write_text("\n \n")
+    with pytest.raises(FileError, match=message):
+        find_images([argument.format(tmp_path)])
+
+
+def test_a_few_images_have_pictures_rows_and_usage(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:
+    out = tmp_path / "o"
+    done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--json")
+    assert done.code == 0, done.err
+    written = ["a.png", "b.png", "c.png", "images.csv", "statistics.json", "usage.png"]
+    assert sorted(p.name for p in out.iterdir()) == written
+    result = json.loads(done.out)["result"]
+    assert [Path(x["image"]).name for x in result["images"]] == ["a.PNG", "b.jpg", "c.jpg"]
+    found = rows(out / "images.csv")
+    for layer in result["usage"]["layers"]:
+        assert layer["num_images"] == 3
+        of_layer = [row for row in found if row["layer"] == layer["name"]]
+        assert [int(row["index"]) for row in of_layer] == sorted(int(row["index"]) for row in of_layer)
+        for region, positions in enumerate(layer["region_positions"]):
+            assert positions == sum(int(row["positions"]) for row in of_layer if int(row["region"]) == region)
+
+
+def test_many_images_are_only_counted(
+    net: str, photos: Path, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drconv_cli.commands.visualize.MOST_PICTURES", 2)
+    out = tmp_path / "o"
+    done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out)
+    assert sorted(p.name for p in out.iterdir()) == ["images.csv", "statistics.json", "usage.png"]
+    assert "Use of regions over 3 images" in done.out
+    result = json.loads((out / "statistics.json").read_text())["result"]
+    assert result["images"] == []
+    assert result["usage"]["layers"][0]["num_images"] == 3
+    done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--figures", "each", "--force")
+    assert {"a.png", "b.png", "c.png"} < {p.name for p in out.iterdir()}
+
+
+def test_no_pictures(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:
+    out = tmp_path / "o"
+    run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--figures", "none")
+    assert sorted(p.name for p in out.iterdir()) == ["images.csv", "statistics.json"]
+    images = json.loads((out / "statistics.json").read_text())["result"]["images"]
+    assert [image["figure"] for image in images] == [None] * 3
+
+
+def test_an_image_named_usage_does_not_replace_the_picture_of_the_set(
+    net: str, photos: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    (photos / "b.jpg").rename(photos / "usage.jpg")
+    run_cli("visualize", photos, "-m", net, "--size", 32, "-o", tmp_path / "o")
+    assert {"usage.png", "usage-2.png"} < {p.name for p in (tmp_path / "o").iterdir()}
+
+
+def test_what_cannot_be_read_is_left_out(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:
+    (photos / "b.jpg").write_text("no image")
+    done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", tmp_path / "o", "--json")
+    assert done.code == 1
+    assert "1 of 3 images could not be drawn" in done.err
+    assert json.loads(done.out)["result"]["usage"]["layers"][0]["num_images"] == 2
+    assert {row["index"] for row in rows(tmp_path / "o" / "images.csv")} == {"0", "2"}
+    for name in ("a.PNG", "more/c.jpg"):
+        (photos / name).write_text("no image")
+    done = run_cli("visualize", photos, "-m", net, "-o", tmp_path / "p")
+    assert done.code == 1
+    assert "none of 3 images could be drawn" in done.err
+    assert not list((tmp_path / "p").glob("*")), "nothing half made is left"
+
+
+def test_stdin(net: str, photo: Path, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = BytesIO(photo.read_bytes())
+
+        @staticmethod
+        def isatty() -> bool:
+            return False
+
+    monkeypatch.setattr("drconv_cli.images.sys.stdin", Stdin)
+    done = run_cli("visualize", "-", "-m", net, "--size", 32, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["statistics.json", "stdin.png"]
+    Stdin.isatty = staticmethod(lambda: True)  # type: ignore[method-assign]
+    assert_one_line(run_cli("visualize", "-", "-m", net, "-o", tmp_path / "p"), "got a terminal")
+
+
+def test_fail_dead(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    # One position can have only one of two regions.
+    one = ("visualize", photo, "-m", net, "--size", 2, "-o", tmp_path / "o", "--force", "--layers", "last")
+    assert run_cli(*one).code == 0
+    done = run_cli(*one, "--fail-dead")
+    assert done.code == 1
+    assert "--fail-dead: regions that occur on no image: last [" in done.err
+    assert (tmp_path / "o" / "statistics.json").exists(), "written all the same"
+    alive = run_cli("visualize", photo, "-m", net, "-o", tmp_path / "p", "--layers", "last", "--fail-dead")
+    assert alive.code == 0, alive.err
+
+
+@pytest.mark.slow
+def test_processes_share_a_set_and_find_the_same(net: str, photos: Path, tmp_path: Path) -> None:
+    def run(out: Path, *launcher: str) -> None:
+        command = [*launcher, "-m", "drconv_cli", "visualize", str(photos), "-m", net, "--size", "64", "-o", str(out)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=_ENVIRONMENT)
+
+    run(tmp_path / "one", sys.executable)
+    run(tmp_path / "two", sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    for name in ("images.csv", "statistics.json"):
+        one, two = ((tmp_path / folder / name).read_text() for folder in ("one", "two"))
+        assert one.replace("/one/", "/two/") == two
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
