@@ -22,6 +22,9 @@ constexpr Int kTransposedBandBytes = 384 << 10;
 constexpr Int kNearBytes = 1 << 20;
 constexpr Int kLongRow = 32;
 
+// Elements of a plane that several threads write vector by vector: a page. With larger ones every vector is on another.
+constexpr Int kSharedPlane = 1 << 10;
+
 struct Forward {
   Geometry geometry;
   Map in, out;
@@ -29,7 +32,8 @@ struct Forward {
   bool depthwise;
   Int batch, regions, groups, threads;
   Int band, bands;       // output rows of a band, bands of a sample
-  Int column_parts;      // parts of the output channels, where there are too few bands
+  // Tasks of a band, where there are too few bands: parts of the output channels, or of the sorted positions.
+  Int column_parts, list_parts;
   const float* input;
   Regions where;
   Epilogue epilogue;
@@ -69,17 +73,30 @@ struct Forward {
     const Int unit = flat ? 16 : 1;
     Int most_rows = most(budget / 4 / row_size / unit * unit, flat ? 64 : 1);
     Int want = ceil_div(rows, most_rows);
-    column_parts = 1;
+    column_parts = list_parts = 1;
     if (threads > 1 && batch * want < 2 * threads) {
       if (!flat || geometry.positions() >= 256)
         want = most(want, ceil_div(threads * (batch * want == 1 ? 1 : 2), batch));
-      else if (batch * want < threads && groups == 1 && !depthwise)
-        column_parts = least(threads / (batch * want), ceil_div(out.channels, kLanes));
+      else if (batch * want < threads && !depthwise)
+        divide_band(threads / (batch * want));
     }
     want = least(want, rows);
     band = least(rows, round_up(ceil_div(rows, want), unit));
     bands = ceil_div(rows, band);
   }
+
+  // A small map: its rows are short of work for several bands, and every band would have a rest of every region.
+  void divide_band(Int parts) {
+    // Planes need all positions at once. With few positions a thread's time goes into fetching filters: each its own.
+    const bool many = geometry.positions() >= 2 * kTileRows[kTileVectors] * regions;
+    if (out.channels_last && many)
+      list_parts = parts;
+    else if (groups == 1)
+      column_parts = least(parts, ceil_div(out.channels, column_unit()));
+  }
+
+  // Channels of a part: no two threads may write to one line of memory.
+  Int column_unit() const { return out.channels_last || kHalfLanes == 0 ? kLanes : kHalfLanes; }
 
   // What one thread works in.
   struct ThreadMemory {
@@ -105,7 +122,7 @@ struct Forward {
 
   Int scratch_bytes() const { return scratch.used() + least(threads, tasks()) * thread_bytes; }
 
-  Int tasks() const { return batch * bands * column_parts; }
+  Int tasks() const { return batch * bands * column_parts * list_parts; }
 
   void run() {
     drconv_run_tasks(threads, bank.packings(), [](void* self, Int index, Int) {
@@ -117,8 +134,9 @@ struct Forward {
   }
 
   void task(Int index, Int thread) {
-    const Int part = index % column_parts, here = index / column_parts % bands;
-    const Int sample = index / column_parts / bands;
+    // A thread's tasks follow each other, and so do the bands of a part: planes are left to one thread as a whole.
+    const Int list_part = index % list_parts, here = index / list_parts % bands;
+    const Int part = index / list_parts / bands % column_parts, sample = index / list_parts / bands / column_parts;
     const Int first = here * band, count = least(band, geometry.out_height - first);
     const Int position = first * geometry.out_width, positions = count * geometry.out_width;
     Scratch own = scratch.part(thread, thread_bytes);
@@ -138,9 +156,10 @@ struct Forward {
     geometry.tap_offsets(rows.stride, memory.offset);
     const Int channels = out.channels;
     float* out_rows = out.channels_last ? output + sample * out.batch_stride + position * channels : memory.results;
+    const Int from = positions * list_part / list_parts, to = positions * (list_part + 1) / list_parts;
     for (Int j = 0; j < regions; j++) {
-      const Int begin = memory.start[j], members = memory.start[j + 1] - begin;
-      if (members == 0) continue;
+      const Int begin = most(memory.start[j], from), members = least(memory.start[j + 1], to) - begin;
+      if (members <= 0) continue;
       const Matrix filter = bank.matrix(sample, j, memory.filter);
       if (depthwise) {
         depthwise_rows({rows.data, rows.stride, read + begin, memory.offset, geometry.taps(), channels, filter.data,
@@ -152,14 +171,23 @@ struct Forward {
       dense(rows, read + begin, memory, begin, members, filter, part, out_rows, upcoming);
     }
     if (!out.channels_last) {
-      const Int from = column_first(part), to = column_first(part + 1);
-      transpose(out_rows + from, channels, positions, to - from,
-                output + sample * out.batch_stride + from * out.channel_stride + position, out.channel_stride);
+      const Int low = column_first(part), high = column_first(part + 1);
+      store_planes(out_rows + low, positions, high - low,
+                   output + sample * out.batch_stride + low * out.channel_stride + position);
     }
   }
 
+  // Where threads share a sample's planes, what the processor fetches ahead of a run of stores belongs to another thread:
+  // one vector in every plane, then the next.
+  void store_planes(const float* rows, Int positions, Int planes, float* to) const {
+    const Int step = threads > batch && out.channel_stride <= kSharedPlane ? kLanes : positions;
+    for (Int i = 0; i < positions; i += step)
+      transpose(rows + i * out.channels, out.channels, least(step, positions - i), planes, to + i, out.channel_stride);
+  }
+
   Int column_first(Int part) const {
-    return least(out.channels, ceil_div(out.channels, kLanes) * part / column_parts * kLanes);
+    const Int unit = column_unit();
+    return least(out.channels, ceil_div(out.channels, unit) * part / column_parts * unit);
   }
 
   const float* next_filter(const ThreadMemory& memory, Int sample, Int region, Int here) const {
