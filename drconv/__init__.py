@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from drconv.version import __version__
 
 if TYPE_CHECKING:
-    from drconv.analysis import count_flops, profile_model, record_regions, region_statistics, register_counter
+    from drconv.analysis import (
+        count_flops,
+        profile_layer,
+        profile_model,
+        record_regions,
+        region_statistics,
+        register_counter,
+    )
     from drconv.errors import ArgumentError, BackendError, DrconvError, UnknownNameError
     from drconv.layers import (
         DRConv2d,
@@ -41,6 +48,7 @@ _HOMES = {
     "guided_mask": "drconv.ops",
     "list_models": "drconv.models",
     "optimize_for_inference": "drconv.layers",
+    "profile_layer": "drconv.analysis",
     "profile_model": "drconv.analysis",
     "record_regions": "drconv.analysis",
     "region_conv2d": "drconv.ops",
@@ -68,6 +76,7 @@ __all__ = [
     "guided_mask",
     "list_models",
     "optimize_for_inference",
+    "profile_layer",
     "profile_model",
     "record_regions",
     "region_conv2d",

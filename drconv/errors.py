@@ -8,6 +8,7 @@ __all__ = [
     "DrconvError",
     "FileError",
     "ModelError",
+    "RegressionError",
     "UnknownNameError",
 ]
 
@@ -38,6 +39,10 @@ class CheckpointError(DrconvError):
 
 class CountError(DrconvError):
     """A count is not what it claims to be: counters differ, or part of the model went uncounted."""
+
+
+class RegressionError(DrconvError):
+    """A time is worse than the one it was compared with, by more than was allowed."""
 
 
 class FileError(DrconvError):

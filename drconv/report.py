@@ -8,8 +8,11 @@ from drconv.errors import ArgumentError
 __all__ = ["Cell", "Column", "Kind", "Report", "Table"]
 
 Cell = str | int | float | None
-Kind = Literal["text", "count", "share", "seconds", "ratio", "number"]
-"""What a column holds. `seconds` are seconds and `share` is a fraction of 1; renderers choose units and rounding."""
+Kind = Literal["text", "count", "share", "seconds", "bytes", "rate", "ratio", "number"]
+"""What a column holds: `seconds` are seconds, `rate` is per second, `share` is a fraction of 1.
+
+Renderers choose units and rounding.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Options and arguments that commands share, and the parsing of sizes."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from drconv.registry import unknown_name
 from drconv_cli.conversion import parse_conversion
+from drconv_cli.output import check_free
 from drconv_cli.render import FORMATS
 
 __all__ = [
@@ -23,8 +25,11 @@ __all__ = [
     "OutputOpt",
     "SeedOpt",
     "SizeOpt",
+    "apart",
     "asked_size",
+    "check_pictures",
     "comma_list",
+    "parse_share",
 ]
 
 
@@ -101,6 +106,50 @@ ForceOpt = Annotated[bool, typer.Option("--force", help="Replace files that exis
 def comma_list(text: str | None) -> tuple[str, ...]:
     """Return the words of a list with commas; none without a text."""
     return tuple(word.strip() for word in text.split(",")) if text is not None else ()
+
+
+def apart(option: str, given: object, others: Mapping[str, object]) -> None:
+    """Raise for options that mean nothing together.
+
+    Raises:
+        typer.BadParameter: one of the others was given, too.
+    """
+    for name, value in others.items():
+        if given and value not in (None, False, (), {}, []):
+            raise typer.BadParameter(f"{option} and {name} do not go together; give one of them")
+
+
+def check_pictures(plot: Path | None, output: Path | None, force: bool) -> None:
+    """Check the value of --plot before any work is done.
+
+    Raises:
+        typer.BadParameter: it has no suffix of a picture, or is the file of --output.
+        FileError: the file could not be written.
+    """
+    if plot is None:
+        return
+    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"--plot must end in .png, .svg or .pdf, got {plot}")
+    if output is not None and plot.resolve() == output.resolve():
+        raise typer.BadParameter(f"--plot and --output are one file, {plot}; give two")
+    check_free([plot], force)
+
+
+def parse_share(option: str, text: str | None) -> float | None:
+    """Return a percentage such as 5% or 2.5 as a fraction of 1.
+
+    Raises:
+        typer.BadParameter: it is no number above 0.
+    """
+    if text is None:
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent < 1e6:
+        raise typer.BadParameter(f"{option} must be a percentage above 0, such as 5%, got {text!r}")
+    return percent / 100
 
 
 def asked_size(size: str | None, input: str | None) -> tuple[int, int, int] | None:

@@ -1,5 +1,6 @@
 """The only place that prints or writes: data to stdout or a file, everything else to stderr."""
 
+import json
 import os
 import shutil
 import sys
@@ -29,6 +30,7 @@ __all__ = [
     "envelope",
     "notice",
     "progress",
+    "read_json",
     "readable_name",
     "stdout_for_data",
     "write_file",
@@ -36,6 +38,9 @@ __all__ = [
 
 SCHEMA = 1
 """Version of the JSON envelope; a key that changes meaning or goes away raises it."""
+
+_ONE_TABLE = ("json", "csv")
+"""Formats that are read by programs, and hold one thing."""
 
 _stdout: ContextVar[TextIO | None] = ContextVar("_stdout")
 
@@ -95,8 +100,14 @@ def stdout_for_data() -> Iterator[None]:
         _stdout.reset(token)
 
 
-def emit(report: Report, data: dict[str, Any], destination: Destination) -> None:
+def emit(report: Report, data: dict[str, Any], destination: Destination, *more: Report) -> None:
     """Render a report and print it, or write it to its file.
+
+    Args:
+        report: what is shown first, and what `data` holds.
+        data: for JSON.
+        destination: where to, in which format.
+        more: reports whose tables follow, in formats that are read by people.
 
     Raises:
         FileError: stdout is closed or full, or the file cannot be written.
@@ -104,7 +115,9 @@ def emit(report: Report, data: dict[str, Any], destination: Destination) -> None
     stream = _stdout.get(sys.stdout)
     terminal = destination.path is None and stream is not None and stream.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
-    emit_text(FORMATS[destination.format].render(report.to_table(), data, width), destination)
+    shown = [report] if destination.format in _ONE_TABLE else [report, *more]
+    render = FORMATS[destination.format].render
+    emit_text("\n".join(render(each.to_table(), data, width) for each in shown), destination)
 
 
 def emit_text(text: str, destination: Destination) -> None:
@@ -172,6 +185,20 @@ def check_free(paths: list[Path], force: bool) -> None:
             raise FileError(f"cannot write {path}: {folder} is no directory")
         if not os.access(folder, os.W_OK):
             raise FileError(f"cannot write {path}: permission denied in {folder}")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise FileError(f"cannot read {path}: it is no JSON ({error})") from error
 
 
 def write_file(path: Path, data: bytes, force: bool) -> None:

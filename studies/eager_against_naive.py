@@ -19,7 +19,7 @@ from torch import Tensor
 
 from drconv import region_conv2d
 from drconv.analysis import environment
-from drconv.analysis.timing import Candidate, Timing, time_interleaved
+from drconv.analysis.timing import Candidate, StopRule, Timing, time_interleaved
 
 NUM_REGIONS = 8
 TOLERANCE = 1e-4
@@ -89,7 +89,7 @@ def _milliseconds(repeats: Sequence[dict[str, Timing]], name: str) -> str:
 
 
 def _ratio(repeats: Sequence[dict[str, Timing]], other: str) -> str:
-    ratios = [timings["eager"].ratio_to(timings[other]) for timings in repeats]
+    ratios = [timings["eager"].ratio_to(timings[other]).median for timings in repeats]
     return f"{median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
@@ -119,18 +119,16 @@ def measure(shape: Shape, rounds: int, warmup: int) -> tuple[dict[str, Timing], 
                 raise SystemExit(f"{name} differs from reference by {error:.1e} on {shape}")
 
     plain = partial(F.conv2d, input, filters[0, 0], **settings)
-    plan = {"rounds": rounds, "warmup": warmup, "device": torch.device("cpu")}
+    plan = (StopRule(rounds=rounds, warmup=warmup), torch.device("cpu"))
     with torch.inference_mode():
-        forward = time_interleaved(
-            {name: Candidate(call) for name, call in (calls | {"conv2d": plain}).items()}, **plan
-        )
+        forward = time_interleaved({name: Candidate(call) for name, call in (calls | {"conv2d": plain}).items()}, *plan)
     leaves = [tensor.requires_grad_() for tensor in (input, filters, guided_feature)]
     gradient = torch.randn_like(truth)
 
     def train(call: Callable[[], Tensor]) -> object:
         return torch.autograd.grad(call(), leaves, gradient)
 
-    both = time_interleaved({name: Candidate(partial(train, call)) for name, call in calls.items()}, **plan)
+    both = time_interleaved({name: Candidate(partial(train, call)) for name, call in calls.items()}, *plan)
     return forward, both
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from drconv import region_conv2d
 from drconv.analysis import environment
-from drconv.analysis.timing import Candidate, Timing, time_interleaved
+from drconv.analysis.timing import Candidate, StopRule, Timing, time_interleaved
 from drconv.kernels import BACKENDS, RegionConvProblem
 from drconv.kernels.native import library
 
@@ -145,13 +145,13 @@ class Study:
     """Everything measured, as rows for the page and as numbers for the file."""
 
     def __init__(self, rounds: int) -> None:
-        self.plan = {"rounds": rounds, "warmup": 3, "device": CPU}
+        self.stop = StopRule(rounds=rounds, sample_time=0)
         self.rows: list[str] = []
         self.results: list[dict[str, object]] = []
 
     def time(self, calls: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
         """Time calls against each other."""
-        return time_interleaved({name: Candidate(call) for name, call in calls.items()}, **self.plan)
+        return time_interleaved({name: Candidate(call) for name, call in calls.items()}, self.stop, CPU)
 
     def note(
         self, case: str, bar: float, ratios: Sequence[float], details: Mapping[str, float], most: bool = True
@@ -176,7 +176,7 @@ class Study:
                     check(problem, layout, calls[layout]())
                 timings = self.time(calls)
             for layout in LAYOUTS:
-                found[layout][str(shape)] = timings[layout].ratio_to(best(timings))
+                found[layout][str(shape)] = timings[layout].ratio_to(best(timings)).median
         for layout, bar in zip(LAYOUTS, bars, strict=True):
             self.note(f"forward {name}, {layout}", bar, list(found[layout].values()), found[layout])
 
@@ -200,7 +200,7 @@ class Study:
             calls = {mask: native(make(shape, mask), "channels_last") for mask in ("smooth", "random")}
             with torch.inference_mode():
                 timings = self.time(calls)
-            found[str(shape)] = timings["random"].ratio_to(timings["smooth"])
+            found[str(shape)] = timings["random"].ratio_to(timings["smooth"]).median
         self.note("random over smooth regions", 1.1, list(found.values()), found)
 
     def user_order(self) -> None:
@@ -214,7 +214,9 @@ class Study:
             }
             with torch.inference_mode():
                 timings = self.time(calls)
-            found[str(shape)] = timings["packed"].ratio_to(best(timings)) - timings["native"].ratio_to(best(timings))
+            found[str(shape)] = (
+                timings["packed"].ratio_to(best(timings)).median - timings["native"].ratio_to(best(timings)).median
+            )
         self.note("filters in PyTorch's order, P >= 784: added", 0.25, list(found.values()), found)
 
     def backward(self, peak: float) -> None:
@@ -228,12 +230,12 @@ class Study:
                 calls = self._training(problem, "channels_last")
                 timings = self.time(calls)
                 conv = best({n: t for n, t in timings.items() if n.endswith("backward")})
-                gradients[batch > 1][str(shape)] = timings["native x+W"].ratio_to(conv)
+                gradients[batch > 1][str(shape)] = timings["native x+W"].ratio_to(conv).median
                 guide[str(shape)] = 2 * NUM_REGIONS * shape.madds / timings["native guide"].median / peak
                 if batch > 1:
                     whole = best({n: t for n, t in timings.items() if n.endswith("step")})
-                    step[str(shape)] = timings["native step"].ratio_to(whole)
-                    over_naive[str(shape)] = timings["native step"].ratio_to(timings["naive step"])
+                    step[str(shape)] = timings["native step"].ratio_to(whole).median
+                    over_naive[str(shape)] = timings["native step"].ratio_to(timings["naive step"]).median
         self.note("backward of input and filters, batch 1", 1.0, list(gradients[0].values()), gradients[0])
         self.note("backward of input and filters, batch 32", 1.75, list(gradients[1].values()), gradients[1])
         self.note("guide products, share of FMA peak", 0.5, list(guide.values()), guide, most=False)
@@ -275,7 +277,7 @@ class Study:
                 every = partial(BACKENDS["naive"].forward(), problem.of("NCHW"), x, problem.filters.contiguous(), mask)
                 with torch.inference_mode():
                     timings = self.time({"native": native(problem, "NCHW"), "naive": every})
-                found[str(shape)] = timings["naive"].ratio_to(timings["native"])
+                found[str(shape)] = timings["naive"].ratio_to(timings["native"]).median
             self.note(f"naive over native, batch 32, {name}", bar, list(found.values()), found, most=False)
 
     def per_call(self) -> None:
@@ -283,11 +285,11 @@ class Study:
         x, filters, guide = torch.randn(1, 4, 1, 1), torch.randn(1, 8, 4, 4, 1, 1), torch.randn(1, 8, 1, 1)
         conv = nn.Conv2d(4, 4, 1, bias=False)
         leaves = [t.clone().requires_grad_() for t in (x, filters, guide)]
-        plan, self.plan = self.plan, {**self.plan, "rounds": 2000}
+        stop, self.stop = self.stop, StopRule(rounds=2000)
         with torch.inference_mode():
             off = self.time({"conv": partial(conv, x), "native": partial(region_conv2d, x, filters, guide)})
         on = self.time({"conv": partial(conv, leaves[0]), "native": partial(region_conv2d, *leaves)})
-        self.plan = plan
+        self.stop = stop
         for name, bar, timings in (("inference_mode", 5, off), ("recording gradients", 20, on)):
             added = 1e6 * (timings["native"].median - timings["conv"].median)
             self.note(f"microseconds that a call adds to nn.Conv2d's, {name}", bar, [added], {"us": added})
@@ -301,7 +303,7 @@ def peaks() -> tuple[float, float]:
     """Return this machine's own best at FLOP/s (a large product) and at reading bytes/s from memory."""
     a, big = torch.randn(1536, 1536), torch.zeros(1 << 26)
     timings = time_interleaved(
-        {"multiply": Candidate(partial(torch.mm, a, a)), "read": Candidate(big.sum)}, rounds=9, warmup=2, device=CPU
+        {"multiply": Candidate(partial(torch.mm, a, a)), "read": Candidate(big.sum)}, StopRule(rounds=9, warmup=2), CPU
     )
     return 2 * 1536**3 / min(timings["multiply"].samples), 4 * big.numel() / min(timings["read"].samples)
 

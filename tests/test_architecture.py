@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "drconv_cli.render": LEAVES,
     "drconv_cli.output": {"drconv_cli.render", *LEAVES},
     "drconv_cli.conversion": set(),
-    "drconv_cli.options": {"drconv_cli.conversion", "drconv_cli.render", *LEAVES},
+    "drconv_cli.options": {"drconv_cli.conversion", "drconv_cli.output", "drconv_cli.render", *LEAVES},
     "drconv_cli.target": {
         "drconv_cli.conversion",
         "drconv_cli.output",
@@ -38,6 +38,14 @@ MAY_IMPORT = {
         *LEAVES,
     },
     "drconv_cli.sweep": {"drconv_cli.conversion", "drconv.layers", "drconv.models", *LEAVES},
+    "drconv_cli.profiled": {
+        "drconv_cli.output",
+        "drconv_cli.sweep",
+        "drconv_cli.target",
+        "drconv.analysis",
+        "drconv.viz",
+        *LEAVES,
+    },
     "drconv_cli.schemas": set(),
     "drconv_cli.images": LEAVES,
     "drconv_cli.rows": LEAVES,
@@ -55,6 +63,7 @@ MAY_IMPORT = {
         "drconv_cli.images",
         "drconv_cli.options",
         "drconv_cli.output",
+        "drconv_cli.profiled",
         "drconv_cli.render",
         "drconv_cli.rows",
         "drconv_cli.schemas",
@@ -82,7 +91,14 @@ ONLY_IN = {
     "scipy": ("drconv.analysis.shapes",),
     "sklearn": ("drconv.analysis.agreement",),
 }
-LATE = ("drconv_cli.commands", "drconv_cli.drawing", "drconv_cli.sweep", "drconv_cli.target", "drconv_cli.workers")
+LATE = (
+    "drconv_cli.commands",
+    "drconv_cli.drawing",
+    "drconv_cli.profiled",
+    "drconv_cli.sweep",
+    "drconv_cli.target",
+    "drconv_cli.workers",
+)
 WITHOUT_TORCH = ("drconv.errors", "drconv.registry", "drconv.report", "drconv.version", "drconv_cli.render")
 
 

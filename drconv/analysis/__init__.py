@@ -15,8 +15,16 @@ from drconv.analysis.flops import (
     register_counter,
     sweep_flops,
 )
-from drconv.analysis.profile import profile_model
-from drconv.analysis.profile_report import ProfileReport
+from drconv.analysis.profile import (
+    LayerSpec,
+    ProfileOptions,
+    ProfilePlan,
+    ProfileReport,
+    parse_layer,
+    plan_model,
+    profile_layer,
+    profile_model,
+)
 from drconv.analysis.record import LayerRegions, RegionRecording, record_regions
 from drconv.analysis.region_report import ImageStatistics, RegionReport
 from drconv.analysis.running import eval_mode, model_errors
@@ -27,6 +35,7 @@ from drconv.analysis.statistics import (
     with_labels,
 )
 from drconv.analysis.usage import LayerUsage, RegionUsage, UsageReport
+from drconv.analysis.timing import StopRule
 
 __all__ = [
     "CrossCheck",
@@ -35,14 +44,18 @@ __all__ = [
     "FlopTree",
     "ImageStatistics",
     "LayerRegions",
+    "LayerSpec",
     "LayerStatistics",
     "LayerUsage",
     "MemoryEstimate",
+    "ProfileOptions",
+    "ProfilePlan",
     "ProfileReport",
     "RegionRecording",
     "RegionReport",
     "RegionStatistics",
     "RegionUsage",
+    "StopRule",
     "SweepReport",
     "UsageReport",
     "count_flops",
@@ -54,6 +67,9 @@ __all__ = [
     "eval_mode",
     "find_device",
     "model_errors",
+    "parse_layer",
+    "plan_model",
+    "profile_layer",
     "profile_model",
     "record_regions",
     "region_statistics",

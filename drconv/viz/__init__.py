@@ -1,9 +1,10 @@
-"""Pictures of regions: results become figures here. No file is written and nothing is measured."""
+"""Pictures of regions, counts and times: results become figures here. No file is written and nothing is measured."""
 
 from drconv.viz.figure import region_figure
 from drconv.viz.image import LoadedImage, load_image
 from drconv.viz.labels import load_labels
 from drconv.viz.palette import region_color, region_colors
+from drconv.viz.profile import profile_figure
 from drconv.viz.sweep import sweep_figure
 from drconv.viz.usage import usage_figure
 
@@ -11,6 +12,7 @@ __all__ = [
     "LoadedImage",
     "load_image",
     "load_labels",
+    "profile_figure",
     "region_color",
     "region_colors",
     "region_figure",

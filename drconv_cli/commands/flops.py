@@ -22,10 +22,12 @@ from drconv_cli.options import (
     ModelArg,
     OutputOpt,
     SizeOpt,
+    apart,
     asked_size,
+    check_pictures,
     comma_list,
 )
-from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, write_file
+from drconv_cli.output import Destination, emit, envelope, notice, progress, write_file
 from drconv_cli.sweep import model_builder, parse_sweep
 from drconv_cli.target import Target, open_target
 
@@ -101,13 +103,13 @@ def flops(
     destination = Destination.of(format, as_json, output, force)
     details = {"--depth": depth, "--include": kinds, "--backward": backward, "--memory": memory, "--strict": strict}
     other = {"--convention": convention != "paper", "--backend": backend, "--sweep": axes}
-    _apart("--cross-check", cross_check, {**details, **other, "--device meta": device == "meta"})
-    _apart("--sweep", axes, {**details, "--checkpoint": checkpoint})
-    _apart("--sweep size=...", "size" in axes, {"--size": size})
-    _apart("--device meta", device == "meta", {"--include": kinds, "--strict": strict, "--checkpoint": checkpoint})
-    _check_plot(plot, axes, force)
-    if plot is not None and output is not None and plot.resolve() == output.resolve():
-        raise typer.BadParameter(f"--plot and --output are one file, {plot}; give two")
+    apart("--cross-check", cross_check, {**details, **other, "--device meta": device == "meta"})
+    apart("--sweep", axes, {**details, "--checkpoint": checkpoint})
+    apart("--sweep size=...", "size" in axes, {"--size": size})
+    apart("--device meta", device == "meta", {"--include": kinds, "--strict": strict, "--checkpoint": checkpoint})
+    if plot is not None and not axes:
+        raise typer.BadParameter("--plot draws a sweep; give --sweep, too")
+    check_pictures(plot, output, force)
     from drconv.analysis import cross_check as count_three_ways
     from drconv.analysis import environment
 
@@ -139,22 +141,6 @@ def flops(
             listed = ", ".join(f"{name} x{times}" for name, (times, _) in report.uncounted.items())
             share = f"about {report.uncounted_share:.2%} of the MAdds"
             raise CountError(f"--strict: no formula for {listed} ({share}); see drconv.register_counter")
-
-
-def _apart(option: str, given: object, others: dict[str, object]) -> None:
-    """Raise for options that mean nothing together."""
-    for name, value in others.items():
-        if given and value not in (None, False, (), {}):
-            raise typer.BadParameter(f"{option} and {name} do not go together; give one of them")
-
-
-def _check_plot(plot: Path | None, axes: dict[str, list[Any]], force: bool) -> None:
-    if plot is not None:
-        if not axes:
-            raise typer.BadParameter("--plot draws a sweep; give --sweep, too")
-        if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise typer.BadParameter(f"--plot must end in .png, .svg or .pdf, got {plot}")
-        check_free([plot], force)
 
 
 def _counter(convention: Convention) -> Any:

@@ -27,7 +27,20 @@ def format_cell(value: Cell, kind: Kind) -> str:
         return f"{value:.2f}x"
     if kind == "seconds":
         return _format_seconds(value)
+    if kind == "bytes":
+        return _scaled(value, "B")
+    if kind == "rate":
+        return _scaled(value, "/s")
     return f"{value:.3g}"
+
+
+def _scaled(value: float, unit: str) -> str:
+    """Return a number with three digits and a decimal prefix."""
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # What would be rounded up to a thousand takes the next prefix.
+        if value >= 0.9995 * scale:
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
 
 
 def _format_seconds(value: float) -> str:

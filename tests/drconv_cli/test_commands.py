@@ -146,7 +146,7 @@ def test_profile_json_is_complete(net: str, run_cli: Cli) -> None:
     assert done.code == 0
     targets = data["result"]["targets"]
     assert [t["name"] for t in targets] == ["region", "deeper", "last", "network"]
-    assert [c["candidate"] for c in targets[0]["candidates"]] == ["conv2d", "native", "eager", "naive"]
+    assert [c["candidate"] for c in targets[0]["candidates"]] == ["conv2d", "conv2d", "native", "eager", "naive"]
     assert data["arguments"]["input_shape"] == [2, 3, 32, 32]
     assert data["environment"]["threads"] >= 1
 
