@@ -34,8 +34,8 @@ from drconv.analysis.statistics import (
     region_statistics,
     with_labels,
 )
-from drconv.analysis.usage import LayerUsage, RegionUsage, UsageReport
 from drconv.analysis.timing import StopRule
+from drconv.analysis.usage import LayerUsage, RegionUsage, UsageReport
 
 __all__ = [
     "CrossCheck",
