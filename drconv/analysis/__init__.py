@@ -15,6 +15,7 @@ from drconv.analysis.flops import (
     register_counter,
     sweep_flops,
 )
+from drconv.analysis.margins import guide_margins
 from drconv.analysis.profile import (
     LayerSpec,
     ProfileOptions,
@@ -66,6 +67,7 @@ __all__ = [
     "estimate_memory",
     "eval_mode",
     "find_device",
+    "guide_margins",
     "model_errors",
     "parse_layer",
     "plan_model",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drconv.analysis.filters import FilterStatistics, filter_statistics, redundant_regions
+from drconv.analysis.margins import guide_margins
 from drconv.analysis.record import LayerRegions, RegionRecording
 from drconv.errors import DrconvError
 from drconv.report import Cell, Column, Table
@@ -275,13 +276,8 @@ def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bo
 def _margins(layer: LayerRegions) -> tuple[tuple[float | None, ...], int]:
     """Return the mean margin of each region, and how many positions have none."""
     num_regions = layer.guided_feature.shape[1]
-    scores, mask = layer.guided_feature.float(), layer.guided_mask.flatten()
-    scored = scores.isfinite().all(1).flatten()
-    if num_regions == 1:
-        margins = torch.ones_like(scores).flatten()
-    else:
-        largest = scores.softmax(1).topk(2, dim=1).values
-        margins = (largest[:, 0] - largest[:, 1]).flatten()
+    margins, mask = guide_margins(layer.guided_feature).flatten(), layer.guided_mask.flatten()
+    scored = ~margins.isnan()
     sums = torch.zeros(num_regions, device=margins.device).index_add_(0, mask[scored], margins[scored])
     counts = mask[scored].bincount(minlength=num_regions)
     return _finite((sums / counts).cpu()), int((~scored).sum())
