@@ -35,7 +35,7 @@ for _backend in (
         "native",
         "drconv.kernels.native.convolution",
         ("cpu",),
-        (torch.float32,),
+        (torch.float32, torch.bfloat16),
         True,
         native.why_not,
         own_mask=True,

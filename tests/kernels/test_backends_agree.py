@@ -152,8 +152,12 @@ def test_infinite_filter_of_another_region_does_not_leak(backend: str) -> None:
     assert region_conv2d(x, filters, guide, backend=backend).isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("way", [w for w in ways(torch.bfloat16) if w != "reference"], indirect=True)
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [(way, dtype) for dtype in (torch.bfloat16, torch.float16) for way in ways(dtype) if way != "reference"],
+    indirect=["way"],
+    ids=str,
+)
 @pytest.mark.parametrize("name", ["plain", "groups-2", "depthwise", "shared-pointwise"])
 def test_guide_gradient_of_nearly_equal_filters_in_half_precision(name: str, way: str, dtype: torch.dtype) -> None:
     """As the basis generator starts: what sets the filters apart is smaller than the rounding of a result."""

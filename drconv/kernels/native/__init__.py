@@ -1,5 +1,7 @@
 """The compiled CPU kernels, as the table of backends sees them: whether they can run. Loads nothing at import."""
 
+import torch
+
 from drconv.kernels.backend import RegionConvProblem
 from drconv.kernels.layer import LayerProblem
 from drconv.kernels.native import library
@@ -21,6 +23,8 @@ def why_not(problem: RegionConvProblem) -> str | None:
 
 def why_not_infer(problem: LayerProblem) -> str | None:
     """Return why the compiled kernels cannot run a whole layer that they have no other objection to."""
+    if problem.conv.dtype != torch.float32:
+        return f"it takes float32, not {problem.conv.dtype}"
     if problem.conv.batch == 0:
         return "there is nothing to run: the batch is empty"
     return None

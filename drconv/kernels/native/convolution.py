@@ -51,8 +51,8 @@ def forward(
 ) -> Tensor:
     """Sort positions by region, and multiply each region's rows by its filter; add the bias to what is stored."""
     x, filters, mask, plan = _readable(problem, input, region_filters, guided_mask)
-    output = torch.empty(plan.output_shape, dtype=torch.float32, memory_format=problem.memory_format)
-    added = None if bias is None else bias.contiguous()
+    output = torch.empty(plan.output_shape, dtype=problem.dtype, memory_format=problem.memory_format)
+    added = _as_added(bias)
     plan.run(
         "forward", x.data_ptr(), filters.data_ptr(), mask.data_ptr(), None,
         None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(),
@@ -75,10 +75,10 @@ def backward(
     grad_input = grad_filters = products = None
     if wanted[0]:
         shape = (p.batch, p.in_channels, *p.input_size)
-        grad_input = torch.empty(shape, dtype=torch.float32, memory_format=p.memory_format)
+        grad_input = torch.empty(shape, dtype=p.dtype, memory_format=p.memory_format)
         _run(plan, "input_gradient", grad, filters, mask, grad_input)
     if wanted[1]:
-        grad_filters = torch.empty(region_filters.shape, dtype=torch.float32)
+        grad_filters = torch.empty(region_filters.shape, dtype=p.dtype)
         _run(plan, "filter_gradient", grad, x, mask, grad_filters)
     if wanted[2]:
         products = torch.empty((p.batch, p.num_regions, *p.output_size), dtype=torch.float32)
@@ -110,10 +110,10 @@ class _Prepared:
         threads = native.threads()
         if plan.native is not native or plan.threads != threads:
             plan = self._plan = plan_of(native, self._problem, *self._strides, threads)
-        output = torch.empty_strided(plan.output_shape, plan.output_strides, dtype=torch.float32)
+        output = torch.empty_strided(plan.output_shape, plan.output_strides, dtype=self._problem.dtype)
         function, size = plan.calls["forward"]
         memory = take(size)
-        added = None if bias is None else bias.contiguous()
+        added = _as_added(bias)
         status = function(
             native.isa, plan.address, input.data_ptr(), region_filters.data_ptr(), None, guided_feature.data_ptr(),
             None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(), memory.data_ptr(), size,
@@ -122,6 +122,11 @@ class _Prepared:
         if status:
             check(status)
         return output
+
+
+def _as_added(bias: Tensor | None) -> Tensor | None:
+    """Return the bias as the kernels add it, to their float32 sums."""
+    return None if bias is None else bias.to(torch.float32).contiguous()
 
 
 def _readable(

@@ -93,30 +93,30 @@ int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch, int64_t r
   return DRCONV_OK;
 }
 
-int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
-                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, float* output,
+int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const void* input, const void* filters,
+                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, void* output,
                        void* scratch, int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
   return kernels->forward(conv, input, filters, mask, scores, bias, activation, output, scratch, scratch_bytes, nullptr);
 }
 
-int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,
-                              const int32_t* mask, float* grad_input, void* scratch, int64_t scratch_bytes) {
+int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* filters,
+                              const int32_t* mask, void* grad_input, void* scratch, int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
   return kernels->input_gradient(conv, grad_output, filters, mask, grad_input, scratch, scratch_bytes, nullptr);
 }
 
-int64_t drconv_filter_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
-                               const int32_t* mask, float* grad_filters, void* scratch, int64_t scratch_bytes) {
+int64_t drconv_filter_gradient(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* input,
+                               const int32_t* mask, void* grad_filters, void* scratch, int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
   return kernels->filter_gradient(conv, grad_output, input, mask, grad_filters, scratch, scratch_bytes, nullptr);
 }
 
-int64_t drconv_products(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
-                        const float* filters, float* products, void* scratch, int64_t scratch_bytes) {
+int64_t drconv_products(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* input,
+                        const void* filters, float* products, void* scratch, int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
   return kernels->products(conv, grad_output, input, filters, products, scratch, scratch_bytes, nullptr);

@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Raised by one with every change of a structure or a function below.
-#define DRCONV_ABI 4
+#define DRCONV_ABI 5
 
 enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
 
@@ -25,7 +25,7 @@ enum drconv_status {
   DRCONV_STALE = 4               // the packed parameters are not those that were given
 };
 
-// Sizes and strides of one region convolution, float32. Strides count elements. All fields are int64.
+// Sizes and strides of one region convolution. Strides count elements. All fields are int64.
 typedef struct {
   int64_t batch, in_channels, out_channels, groups, regions;
   int64_t height, width, out_height, out_width;
@@ -40,6 +40,9 @@ typedef struct {
   // Where scores [B, M, U*V] are given instead of a mask.
   int64_t score_batch_stride, score_region_stride, score_position_stride;
   int64_t threads;
+  // 1: input, filters, output and their gradients are bfloat16; 0: float32. Arithmetic, scores, bias and products are
+  // float32 either way.
+  int64_t bfloat16;
 } drconv_conv;
 
 enum drconv_generator {
@@ -98,8 +101,8 @@ DRCONV_API int64_t drconv_argmax(int64_t isa, const float* scores, int64_t batch
 
 // output from input, filters and mask, or without a mask (null) the regions that drconv_argmax finds in the scores, which
 // saves the mask's way through memory; then bias [O], or null, is added, and the activation applied.
-DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const float* input, const float* filters,
-                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, float* output,
+DRCONV_API int64_t drconv_forward(int64_t isa, const drconv_conv* conv, const void* input, const void* filters,
+                       const int32_t* mask, const float* scores, const float* bias, int64_t activation, void* output,
                        void* scratch, int64_t scratch_bytes);
 
 // Bytes that the packed parameters of a layer take, and their packing; `packed` of `parameters` is not read.
@@ -115,16 +118,16 @@ DRCONV_API int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const dr
                      int64_t scratch_bytes);
 
 // Gradient of the input, dense.
-DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* filters,
-                              const int32_t* mask, float* grad_input, void* scratch, int64_t scratch_bytes);
+DRCONV_API int64_t drconv_input_gradient(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* filters,
+                              const int32_t* mask, void* grad_input, void* scratch, int64_t scratch_bytes);
 
 // Gradient of the filters, dense [B, M, O, C/groups, K*K], without B where they are shared.
-DRCONV_API int64_t drconv_filter_gradient(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
-                               const int32_t* mask, float* grad_filters, void* scratch, int64_t scratch_bytes);
+DRCONV_API int64_t drconv_filter_gradient(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* input,
+                               const int32_t* mask, void* grad_filters, void* scratch, int64_t scratch_bytes);
 
 // <grad_output, filter j applied here> for every region j, dense [B, M, U*V].
-DRCONV_API int64_t drconv_products(int64_t isa, const drconv_conv* conv, const float* grad_output, const float* input,
-                        const float* filters, float* products, void* scratch, int64_t scratch_bytes);
+DRCONV_API int64_t drconv_products(int64_t isa, const drconv_conv* conv, const void* grad_output, const void* input,
+                        const void* filters, float* products, void* scratch, int64_t scratch_bytes);
 
 #ifdef __cplusplus
 }

@@ -84,6 +84,7 @@ inline void outer_rows(OuterCall call, Int rows, Int columns) {
   }
 }
 
+template <class E>
 struct FilterGradient {
   Geometry geometry;
   Map in, grad_out;
@@ -93,16 +94,16 @@ struct FilterGradient {
   Int taps;
   Int band, bands;
   Int part_rows, parts;  // filter rows that a task owns, and tasks of a set
-  const float* grad_output;
-  const float* input;
+  const E* grad_output;
+  const E* input;
   const int32_t* mask;
-  float* grad_filters;
+  E* grad_filters;
   Scratch scratch;
   Int thread_bytes;
   Int failed = 0;
 
-  FilterGradient(const drconv_conv& c, const float* grad_output, const float* input, const int32_t* mask,
-                 float* grad_filters, void* memory)
+  FilterGradient(const drconv_conv& c, const E* grad_output, const E* input, const int32_t* mask,
+                 E* grad_filters, void* memory)
       : geometry(c), in(input_map(c)), grad_out(output_map(c)), depthwise(Forward::is_depthwise(c)), batch(c.batch),
         regions(c.regions), sets(c.shared ? 1 : c.batch), threads(c.threads), groups(c.groups),
         group_rows(c.out_channels / c.groups), columns(c.in_channels / c.groups), taps(geometry.taps()),
@@ -137,13 +138,13 @@ struct FilterGradient {
       offset = from.take<Int>(f.taps);
       touched = from.take<Int>(f.regions);
       rows = from.take<float>(rows_size(f.in, f.geometry, f.band));
-      grads = from.take<float>(f.grad_out.channels_last ? 0 : positions * f.grad_out.channels);
+      grads = from.take<float>(positions_size(f.grad_out, positions));
       filters = from.take<float>(f.direct() ? 0 : f.regions * f.part_size());
     }
   };
 
   // Whether the sums can grow where the gradient is wanted; else as [region, tap, row, column] in scratch memory.
-  bool direct() const { return taps == 1 && !depthwise; }
+  bool direct() const { return sizeof(E) == sizeof(float) && taps == 1 && !depthwise; }
   Int part_size() const { return taps * part_rows * columns; }
 
   Int scratch_bytes() const { return scratch.used() + least(threads, sets * parts) * thread_bytes; }
@@ -154,9 +155,12 @@ struct FilterGradient {
     }, this);
   }
 
-  float* filter(Int set, Int region) const {
+  E* filter(Int set, Int region) const {
     return grad_filters + (set * regions + region) * grad_out.channels * columns * taps;
   }
+
+  static float* sums_at(float* filter) { return filter; }
+  static float* sums_at(Bfloat16*) { return nullptr; }  // never direct
 
   void task(Int index, Int thread) {
     const Int set = index / parts, first = index % parts * part_rows;
@@ -169,7 +173,7 @@ struct FilterGradient {
       for (Int top = 0; top < geometry.out_height; top += band)
         if (!add_band(memory, sample, top, set, first, rows)) return;
     for (Int j = 0; j < regions; j++) {
-      float* out = filter(set, j) + first * columns * taps;
+      E* out = filter(set, j) + first * columns * taps;
       if (!memory.touched[j])
         zero(out, rows * columns * taps);
       else if (!direct())
@@ -200,7 +204,7 @@ struct FilterGradient {
       call.row_index = memory.read + begin;
       call.count = members;
       call.accumulate = memory.touched[j] != 0;
-      float* sums = direct() ? filter(set, j) + first * columns : memory.filters + j * part_size();
+      float* sums = direct() ? sums_at(filter(set, j) + first * columns) : memory.filters + j * part_size();
       if (depthwise)
         add_depthwise(call, x.data + first, g.data + first, memory.offset, rows, sums);
       else
@@ -248,7 +252,8 @@ struct FilterGradient {
   }
 
   // [tap, row, column] -> [row, column, tap].
-  void reorder(const float* sums, Int rows, float* out) const {
+  void reorder(const float* sums, Int rows, E* out) const {
+    if (taps == 1) return copy_row(sums, rows * columns, out);
     for (Int row = 0; row < rows; row++)
       transpose(sums + row * columns, part_rows * columns, taps, columns, out + row * columns * taps, taps);
   }

@@ -7,15 +7,18 @@
 namespace {
 
 // Filters of one convolution, or of its transpose. Strides count elements.
-struct FilterView {
-  const float* base;
+template <class E>
+struct FilterViewOf {
+  const E* base;
   Int groups, columns, depth, taps;  // columns and depth are per group
   Int set_stride, region_stride, group_stride, column_stride, depth_stride, tap_stride;
 
-  const float* at(Int set, Int region) const { return base + set * set_stride + region * region_stride; }
+  const E* at(Int set, Int region) const { return base + set * set_stride + region * region_stride; }
 
-  // Tiles read whole vectors where masked reads are slow.
-  bool is_direct() const { return column_stride == 1 && (kCheapTails || columns % kLanes == 0); }
+  // Tiles read floats, and whole vectors where masked reads are slow.
+  bool is_direct() const {
+    return sizeof(E) == sizeof(float) && column_stride == 1 && (kCheapTails || columns % kLanes == 0);
+  }
 
   Int padded_columns() const { return round_up(columns, kLanes); }
   Int packed_width() const { return groups * padded_columns(); }
@@ -23,7 +26,8 @@ struct FilterView {
 };
 
 // From input channels to output channels.
-DRCONV_INLINE FilterView forward_view(const drconv_conv& c, const float* filters) {
+template <class E>
+DRCONV_INLINE FilterViewOf<E> forward_view(const drconv_conv& c, const E* filters) {
   const Int out = c.out_channels / c.groups;
   return {filters,
           c.groups,
@@ -39,9 +43,10 @@ DRCONV_INLINE FilterView forward_view(const drconv_conv& c, const float* filters
 }
 
 // From output channels back to input channels.
-DRCONV_INLINE FilterView transposed_view(const drconv_conv& c, const float* filters) {
-  FilterView view = forward_view(c, filters);
-  const FilterView f = view;
+template <class E>
+DRCONV_INLINE FilterViewOf<E> transposed_view(const drconv_conv& c, const E* filters) {
+  FilterViewOf<E> view = forward_view(c, filters);
+  const FilterViewOf<E> f = view;
   view.columns = f.depth;
   view.depth = f.columns;
   view.column_stride = f.depth_stride;
@@ -50,8 +55,9 @@ DRCONV_INLINE FilterView transposed_view(const drconv_conv& c, const float* filt
 }
 
 // One filter per channel: a row of all channels per tap, as if there were one group.
-DRCONV_INLINE FilterView depthwise_view(const drconv_conv& c, const float* filters) {
-  FilterView view = forward_view(c, filters);
+template <class E>
+DRCONV_INLINE FilterViewOf<E> depthwise_view(const drconv_conv& c, const E* filters) {
+  FilterViewOf<E> view = forward_view(c, filters);
   view.groups = 1;
   view.columns = c.out_channels;
   return view;
@@ -63,22 +69,25 @@ struct Matrix {
   Int group_stride, depth_stride, tap_stride;
 };
 
-DRCONV_INLINE Matrix in_place(const FilterView& view, Int set, Int region) {
+DRCONV_INLINE Matrix in_place(const FilterViewOf<float>& view, Int set, Int region) {
   return {view.at(set, region), view.group_stride, view.depth_stride, view.tap_stride};
 }
 
-DRCONV_INLINE Matrix as_packed(const FilterView& view, const float* packed) {
+DRCONV_INLINE Matrix in_place(const FilterViewOf<Bfloat16>&, Int, Int) { return {nullptr, 0, 0, 0}; }  // never is
+
+template <class E>
+DRCONV_INLINE Matrix as_packed(const FilterViewOf<E>& view, const float* packed) {
   return {packed, view.padded_columns(), view.taps * view.packed_width(), view.packed_width()};
 }
 
 // Writes element (k, t, n) of a group to to[(k * taps + t) * width + n], and zeros to the columns that fill the width.
-inline void pack_group(const FilterView& view, const float* from, float* to) {
+template <class E>
+inline void pack_group(const FilterViewOf<E>& view, const E* from, float* to) {
   const Int width = view.packed_width(), taps = view.taps;
   if (view.column_stride == 1) {
     for (Int k = 0; k < view.depth; k++)
       for (Int t = 0; t < taps; t++)
-        memcpy(to + (k * taps + t) * width, from + k * view.depth_stride + t * view.tap_stride,
-               static_cast<size_t>(view.columns) * sizeof(float));
+        copy_row(from + k * view.depth_stride + t * view.tap_stride, view.columns, to + (k * taps + t) * width);
   } else if ((taps == 1 || view.tap_stride == 1) && (view.depth == 1 || view.depth_stride == taps)) {
     transpose(from, view.column_stride, view.columns, view.depth * taps, to, width);
   } else if (taps > 1 && view.tap_stride == 1) {
@@ -93,7 +102,7 @@ inline void pack_group(const FilterView& view, const float* from, float* to) {
       for (Int t = 0; t < taps; t++)
         for (Int n = 0; n < view.columns; n++)
           to[(k * taps + t) * width + n] =
-              from[k * view.depth_stride + t * view.tap_stride + n * view.column_stride];
+              value(from[k * view.depth_stride + t * view.tap_stride + n * view.column_stride]);
   }
   const Int gap = view.padded_columns() - view.columns;
   if (gap > 0)
@@ -101,21 +110,23 @@ inline void pack_group(const FilterView& view, const float* from, float* to) {
       memset(to + row * width + view.columns, 0, static_cast<size_t>(gap) * sizeof(float));
 }
 
-inline void pack(const FilterView& view, Int set, Int region, float* to) {
+template <class E>
+inline void pack(const FilterViewOf<E>& view, Int set, Int region, float* to) {
   for (Int g = 0; g < view.groups; g++)
     pack_group(view, view.at(set, region) + g * view.group_stride, to + g * view.padded_columns());
 }
 
 // Where the matrices of a pass come from: in place, packed once before it, or packed by each task as it goes.
+template <class E>
 struct Bank {
   enum Way { kInPlace, kBefore, kAsNeeded };
 
-  FilterView view;
+  FilterViewOf<E> view;
   Int sets, regions;
   Way way;
   float* before;  // all packed matrices
 
-  Bank(const FilterView& view, const drconv_conv& c, bool used_once)
+  Bank(const FilterViewOf<E>& view, const drconv_conv& c, bool used_once)
       : view(view), sets(c.shared ? 1 : c.batch), regions(c.regions),
         way(view.is_direct() ? kInPlace : (used_once && !c.shared ? kAsNeeded : kBefore)), before(nullptr) {}
 

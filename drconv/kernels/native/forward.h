@@ -25,35 +25,37 @@ constexpr Int kLongRow = 32;
 // Elements of a plane that several threads write vector by vector: a page. With larger ones every vector is on another.
 constexpr Int kSharedPlane = 1 << 10;
 
-struct Forward {
+// E is how the elements of input, filters and output lie in memory.
+template <class E>
+struct ForwardOf {
   Geometry geometry;
   Map in, out;
-  Bank bank;
+  Bank<E> bank;
   bool depthwise;
   Int batch, regions, groups, threads;
   Int band, bands;       // output rows of a band, bands of a sample
   // Tasks of a band, where there are too few bands: parts of the output channels, or of the sorted positions.
   Int column_parts, list_parts;
-  const float* input;
+  const E* input;
   Regions where;
   Epilogue epilogue;
-  float* output;
+  E* output;
   Scratch scratch;       // after what all threads share
   Int thread_bytes;
   Int failed = 0;
 
-  Forward(const drconv_conv& c, bool transposed, const float* input, const float* filters, const Regions& where,
-          const Epilogue& epilogue, float* output, void* memory)
+  ForwardOf(const drconv_conv& c, bool transposed, const E* input, const E* filters, const Regions& where,
+            const Epilogue& epilogue, E* output, void* memory)
       : geometry(c), in(transposed ? output_map(c) : input_map(c)),
         out(transposed ? input_gradient_map(c) : output_map(c)),
-        bank(FilterView(), c, false), depthwise(is_depthwise(c)), batch(c.batch), regions(c.regions),
+        bank(FilterViewOf<E>(), c, false), depthwise(is_depthwise(c)), batch(c.batch), regions(c.regions),
         groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), where(where), epilogue(epilogue),
         output(output), scratch(memory) {
     choose_bands();
-    const FilterView view = depthwise    ? depthwise_view(c, filters)
+    const FilterViewOf<E> view = depthwise    ? depthwise_view(c, filters)
                             : transposed ? transposed_view(c, filters)
                                          : forward_view(c, filters);
-    bank = Bank(view, c, bands == 1 && column_parts == 1);
+    bank = Bank<E>(view, c, bands == 1 && column_parts == 1);
     bank.before = scratch.take<float>(bank.size_before());
     Scratch thread(nullptr);
     ThreadMemory(thread, *this);
@@ -68,7 +70,7 @@ struct Forward {
     const Int rows = geometry.out_height;
     const bool flat = geometry.out_width == 1 && geometry.taps() == 1;
     const Int row_size = geometry.padded_width() * in.channels * geometry.stride_h + geometry.out_width * out.channels;
-    const Int budget = flat && !in.channels_last ? kTransposedBandBytes : kBandBytes;
+    const Int budget = flat && !in.in_place() ? kTransposedBandBytes : kBandBytes;
     // 16 rows of a flat map are 16 pixels: whole vectors in the sort and in the transposes.
     const Int unit = flat ? 16 : 1;
     Int most_rows = most(budget / 4 / row_size / unit * unit, flat ? 64 : 1);
@@ -89,7 +91,7 @@ struct Forward {
   void divide_band(Int parts) {
     // Planes need all positions at once. With few positions a thread's time goes into fetching filters: each its own.
     const bool many = geometry.positions() >= 2 * kTileRows[kTileVectors] * regions;
-    if (out.channels_last && many)
+    if (out.in_place() && many)
       list_parts = parts;
     else if (groups == 1)
       column_parts = least(parts, ceil_div(out.channels, column_unit()));
@@ -104,7 +106,7 @@ struct Forward {
     Int *start, *next, *offset;
     float *rows, *results, *filter;
 
-    ThreadMemory(Scratch& from, const Forward& f) {
+    ThreadMemory(Scratch& from, const ForwardOf& f) {
       const Int positions = f.band * f.geometry.out_width;
       const bool moved = !f.geometry.origin_is_position();
       region = from.take<int32_t>(positions);
@@ -115,7 +117,7 @@ struct Forward {
       next = from.take<Int>(f.regions);
       offset = from.take<Int>(f.geometry.taps());
       rows = from.take<float>(rows_size(f.in, f.geometry, f.band));
-      results = from.take<float>(f.out.channels_last ? 0 : positions * f.out.channels);
+      results = from.take<float>(positions_size(f.out, positions));
       filter = from.take<float>(f.bank.size_as_needed());
     }
   };
@@ -126,10 +128,10 @@ struct Forward {
 
   void run() {
     drconv_run_tasks(threads, bank.packings(), [](void* self, Int index, Int) {
-      static_cast<Forward*>(self)->bank.pack_before(index);
+      static_cast<ForwardOf*>(self)->bank.pack_before(index);
     }, this);
     drconv_run_tasks(threads, tasks(), [](void* self, Int index, Int thread) {
-      static_cast<Forward*>(self)->task(index, thread);
+      static_cast<ForwardOf*>(self)->task(index, thread);
     }, this);
   }
 
@@ -155,7 +157,7 @@ struct Forward {
     const Rows rows = load_rows(in, geometry, in.at(input, sample), first, count, memory.rows);
     geometry.tap_offsets(rows.stride, memory.offset);
     const Int channels = out.channels;
-    float* out_rows = out.channels_last ? output + sample * out.batch_stride + position * channels : memory.results;
+    float* out_rows = out.in_place() ? rows_of(output + sample * out.batch_stride + position * channels) : memory.results;
     const Int from = positions * list_part / list_parts, to = positions * (list_part + 1) / list_parts;
     for (Int j = 0; j < regions; j++) {
       const Int begin = most(memory.start[j], from), members = least(memory.start[j + 1], to) - begin;
@@ -170,16 +172,27 @@ struct Forward {
       const float* upcoming = column_parts == 1 && groups == 1 ? next_filter(memory, sample, j, here) : nullptr;
       dense(rows, read + begin, memory, begin, members, filter, part, out_rows, upcoming);
     }
-    if (!out.channels_last) {
+    if (!out.in_place()) {
       const Int low = column_first(part), high = column_first(part + 1);
-      store_planes(out_rows + low, positions, high - low,
-                   output + sample * out.batch_stride + low * out.channel_stride + position);
+      E* to = output + sample * out.batch_stride;
+      if (out.channels_last)
+        store_pixels(out_rows + low, positions, high - low, to + position * channels + low);
+      else
+        store_planes(out_rows + low, positions, high - low, to + low * out.channel_stride + position);
     }
+  }
+
+  static float* rows_of(float* output) { return output; }
+  static float* rows_of(Bfloat16*) { return nullptr; }  // never in place
+
+  void store_pixels(const float* rows, Int positions, Int count, E* to) const {
+    if (count == out.channels) return copy_row(rows, positions * count, to);
+    for (Int i = 0; i < positions; i++) copy_row(rows + i * out.channels, count, to + i * out.channels);
   }
 
   // Where threads share a sample's planes, what the processor fetches ahead of a run of stores belongs to another thread:
   // one vector in every plane, then the next.
-  void store_planes(const float* rows, Int positions, Int planes, float* to) const {
+  void store_planes(const float* rows, Int positions, Int planes, E* to) const {
     const Int step = threads > batch && out.channel_stride <= kSharedPlane ? kLanes : positions;
     for (Int i = 0; i < positions; i += step)
       transpose(rows + i * out.channels, out.channels, least(step, positions - i), planes, to + i, out.channel_stride);
@@ -222,5 +235,7 @@ struct Forward {
     }
   }
 };
+
+typedef ForwardOf<float> Forward;
 
 }  // namespace

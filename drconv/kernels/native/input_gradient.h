@@ -12,23 +12,24 @@ namespace {
 // The padded gradient of a task's channels should stay in the second cache.
 constexpr Int kGradientBytes = 768 << 10;
 
+template <class E>
 struct InputGradient {
   Geometry geometry;
   Map grad_out, grad_in;
-  Bank bank;
+  Bank<E> bank;
   bool depthwise;
   Int batch, regions, groups, threads;
   Int band, bands;
   Int part_columns, parts;  // channels of a group that a task owns, and tasks of a sample
-  const float* grad_output;
+  const E* grad_output;
   const int32_t* mask;
-  float* grad_input;
+  E* grad_input;
   Scratch scratch;
   Int thread_bytes;
   Int failed = 0;
 
-  InputGradient(const drconv_conv& c, const float* grad_output, const float* filters, const int32_t* mask,
-                float* grad_input, void* memory)
+  InputGradient(const drconv_conv& c, const E* grad_output, const E* filters, const int32_t* mask,
+                E* grad_input, void* memory)
       : geometry(c), grad_out(output_map(c)), grad_in(input_gradient_map(c)),
         bank(Forward::is_depthwise(c) ? depthwise_view(c, filters) : transposed_view(c, filters), c, false),
         depthwise(Forward::is_depthwise(c)), batch(c.batch), regions(c.regions), groups(depthwise ? 1 : c.groups),
@@ -64,7 +65,7 @@ struct InputGradient {
       next = from.take<Int>(f.regions);
       offset = from.take<Int>(f.geometry.taps());
       zero_offset = from.take<Int>(1);
-      rows = from.take<float>(f.grad_out.channels_last ? 0 : positions * f.grad_out.channels);
+      rows = from.take<float>(positions_size(f.grad_out, positions));
       gradient = from.take<float>(f.geometry.padded_height() * f.geometry.padded_width() * f.part_columns);
     }
   };
@@ -153,7 +154,7 @@ struct InputGradient {
 
   // Cuts the padding off.
   void write(const float* gradient, Int sample, Int channel, Int width) const {
-    float* out = grad_input + sample * grad_in.batch_stride;
+    E* out = grad_input + sample * grad_in.batch_stride;
     for (Int y = 0; y < geometry.height; y++) {
       const float* row = gradient + ((y + geometry.pad_h) * geometry.padded_width() + geometry.pad_w) * width;
       const Int pixel = y * geometry.width;
@@ -163,8 +164,7 @@ struct InputGradient {
         continue;
       }
       for (Int x = 0; x < geometry.width; x++)
-        memcpy(out + (pixel + x) * grad_in.channels + channel, row + x * width,
-               static_cast<size_t>(width) * sizeof(float));
+        copy_row(row + x * width, width, out + (pixel + x) * grad_in.channels + channel);
     }
   }
 };

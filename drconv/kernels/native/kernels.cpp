@@ -23,44 +23,70 @@ int64_t run(Pass& pass, int64_t scratch_bytes, int64_t* needed) {
   return DRCONV_OK;
 }
 
-int64_t forward(const drconv_conv* c, const float* input, const float* filters, const int32_t* mask,
-                const float* scores, const float* bias, int64_t activation, float* output, void* scratch,
+template <class Pass>
+int64_t run_masked(Pass pass, int64_t scratch_bytes, int64_t* needed) {
+  const int64_t status = run(pass, scratch_bytes, needed);
+  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+}
+
+// What the pointers of a call point to is float, or Bfloat16 where the sizes say so.
+template <class E>
+struct Passes {
+  static const E* in(const void* p) { return static_cast<const E*>(p); }
+  static E* out(void* p) { return static_cast<E*>(p); }
+
+  static int64_t forward(const drconv_conv& c, const void* input, const void* filters, const Regions& where,
+                         const Epilogue& epilogue, void* output, void* scratch, int64_t bytes, int64_t* needed) {
+    if (LookupOf<E>::suits(c))
+      return run_masked(LookupOf<E>(c, in(input), in(filters), where, epilogue, out(output), scratch), bytes, needed);
+    return run_masked(ForwardOf<E>(c, false, in(input), in(filters), where, epilogue, out(output), scratch), bytes,
+                      needed);
+  }
+
+  static int64_t input_gradient(const drconv_conv& c, const void* grad, const void* filters, const int32_t* mask,
+                                void* grad_input, void* scratch, int64_t bytes, int64_t* needed) {
+    if (Geometry::is_pointwise(c))
+      return run_masked(
+          ForwardOf<E>(c, true, in(grad), in(filters), {mask, {}}, kNoEpilogue, out(grad_input), scratch), bytes, needed);
+    return run_masked(InputGradient<E>(c, in(grad), in(filters), mask, out(grad_input), scratch), bytes, needed);
+  }
+
+  static int64_t filter_gradient(const drconv_conv& c, const void* grad, const void* input, const int32_t* mask,
+                                 void* grad_filters, void* scratch, int64_t bytes, int64_t* needed) {
+    return run_masked(FilterGradient<E>(c, in(grad), in(input), mask, out(grad_filters), scratch), bytes, needed);
+  }
+
+  static int64_t products(const drconv_conv& c, const void* grad, const void* input, const void* filters, float* found,
+                          void* scratch, int64_t bytes, int64_t* needed) {
+    Products<E> pass(c, in(grad), in(input), in(filters), found, scratch);
+    return run(pass, bytes, needed);
+  }
+};
+
+int64_t forward(const drconv_conv* c, const void* input, const void* filters, const int32_t* mask,
+                const float* scores, const float* bias, int64_t activation, void* output, void* scratch,
                 int64_t scratch_bytes, int64_t* needed) {
   const Regions where = {mask, {scores, c->score_batch_stride, c->score_region_stride, c->score_position_stride}};
-  const Epilogue epilogue = {bias, activation};
-  if (Lookup::suits(*c)) {
-    Lookup pass(*c, input, filters, where, epilogue, output, scratch);
-    const int64_t status = run(pass, scratch_bytes, needed);
-    return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
-  }
-  Forward pass(*c, false, input, filters, where, epilogue, output, scratch);
-  const int64_t status = run(pass, scratch_bytes, needed);
-  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+  return (c->bfloat16 ? Passes<Bfloat16>::forward : Passes<float>::forward)(
+      *c, input, filters, where, {bias, activation}, output, scratch, scratch_bytes, needed);
 }
 
-int64_t input_gradient(const drconv_conv* c, const float* grad_output, const float* filters, const int32_t* mask,
-                       float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed) {
-  if (Geometry::is_pointwise(*c)) {
-    Forward pass(*c, true, grad_output, filters, {mask, {}}, kNoEpilogue, grad_input, scratch);
-    const int64_t status = run(pass, scratch_bytes, needed);
-    return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
-  }
-  InputGradient pass(*c, grad_output, filters, mask, grad_input, scratch);
-  const int64_t status = run(pass, scratch_bytes, needed);
-  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+int64_t input_gradient(const drconv_conv* c, const void* grad_output, const void* filters, const int32_t* mask,
+                       void* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  return (c->bfloat16 ? Passes<Bfloat16>::input_gradient : Passes<float>::input_gradient)(
+      *c, grad_output, filters, mask, grad_input, scratch, scratch_bytes, needed);
 }
 
-int64_t filter_gradient(const drconv_conv* c, const float* grad_output, const float* input, const int32_t* mask,
-                        float* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed) {
-  FilterGradient pass(*c, grad_output, input, mask, grad_filters, scratch);
-  const int64_t status = run(pass, scratch_bytes, needed);
-  return pass.failed ? static_cast<int64_t>(DRCONV_BAD_MASK) : status;
+int64_t filter_gradient(const drconv_conv* c, const void* grad_output, const void* input, const int32_t* mask,
+                        void* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  return (c->bfloat16 ? Passes<Bfloat16>::filter_gradient : Passes<float>::filter_gradient)(
+      *c, grad_output, input, mask, grad_filters, scratch, scratch_bytes, needed);
 }
 
-int64_t products(const drconv_conv* c, const float* grad_output, const float* input, const float* filters,
-                 float* out, void* scratch, int64_t scratch_bytes, int64_t* needed) {
-  Products pass(*c, grad_output, input, filters, out, scratch);
-  return run(pass, scratch_bytes, needed);
+int64_t products(const drconv_conv* c, const void* grad_output, const void* input, const void* filters, float* found,
+                 void* scratch, int64_t scratch_bytes, int64_t* needed) {
+  return (c->bfloat16 ? Passes<Bfloat16>::products : Passes<float>::products)(
+      *c, grad_output, input, filters, found, scratch, scratch_bytes, needed);
 }
 
 int64_t packed_size(const drconv_layer* layer) {

@@ -4,14 +4,14 @@
 #include "drconv_native.h"
 
 struct drconv_kernels {
-  int64_t (*forward)(const drconv_conv*, const float* input, const float* filters, const int32_t* mask,
-                     const float* scores, const float* bias, int64_t activation, float* output, void* scratch,
+  int64_t (*forward)(const drconv_conv*, const void* input, const void* filters, const int32_t* mask,
+                     const float* scores, const float* bias, int64_t activation, void* output, void* scratch,
                      int64_t scratch_bytes, int64_t* needed);
-  int64_t (*input_gradient)(const drconv_conv*, const float* grad_output, const float* filters, const int32_t* mask,
-                            float* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed);
-  int64_t (*filter_gradient)(const drconv_conv*, const float* grad_output, const float* input, const int32_t* mask,
-                             float* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed);
-  int64_t (*products)(const drconv_conv*, const float* grad_output, const float* input, const float* filters,
+  int64_t (*input_gradient)(const drconv_conv*, const void* grad_output, const void* filters, const int32_t* mask,
+                            void* grad_input, void* scratch, int64_t scratch_bytes, int64_t* needed);
+  int64_t (*filter_gradient)(const drconv_conv*, const void* grad_output, const void* input, const int32_t* mask,
+                             void* grad_filters, void* scratch, int64_t scratch_bytes, int64_t* needed);
+  int64_t (*products)(const drconv_conv*, const void* grad_output, const void* input, const void* filters,
                       float* products, void* scratch, int64_t scratch_bytes, int64_t* needed);
   int64_t (*packed_size)(const drconv_layer*);
   void (*pack)(const drconv_layer*, const drconv_parameters*, float* packed);

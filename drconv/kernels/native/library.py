@@ -20,7 +20,7 @@ from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_k
 
 __all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "load", "why_not"]
 
-_ABI = 4
+_ABI = 5
 _SOURCES = Path(__file__).parent
 
 
@@ -38,7 +38,7 @@ class Conv(ctypes.Structure):
             "shared", "filter_batch_stride", "filter_region_stride",
             "filter_out_stride", "filter_in_stride", "filter_tap_stride",
             "score_batch_stride", "score_region_stride", "score_position_stride",
-            "threads",
+            "threads", "bfloat16",
         )
     )  # fmt: skip
 

@@ -27,18 +27,19 @@ constexpr Int kLookupRegions = 0;
 DRCONV_INLINE Vec look_up(Vec table, IntVec) { return table; }
 #endif
 
-struct Lookup {
+template <class E>
+struct LookupOf {
   Geometry geometry;
   Map in, out;
-  FilterView view;
+  FilterViewOf<E> view;
   Int batch, regions, threads;
   bool shared;
   Int part_channels, parts;  // channels of a task, tasks of a sample
   Int row_length;            // of a padded plane, room for whole vectors included
-  const float* input;
+  const E* input;
   Regions where;
   Epilogue epilogue;
-  float* output;
+  E* output;
   Scratch scratch;
   Int thread_bytes;
   Int failed = 0;
@@ -48,8 +49,8 @@ struct Lookup {
            c.stride_w == 1 && c.regions <= kLookupRegions && !Geometry::is_pointwise(c);
   }
 
-  Lookup(const drconv_conv& c, const float* input, const float* filters, const Regions& where, const Epilogue& epilogue,
-         float* output, void* memory)
+  LookupOf(const drconv_conv& c, const E* input, const E* filters, const Regions& where, const Epilogue& epilogue,
+           E* output, void* memory)
       : geometry(c), in(input_map(c)), out(output_map(c)), view(depthwise_view(c, filters)), batch(c.batch),
         regions(c.regions), threads(c.threads), shared(c.shared != 0), input(input), where(where), epilogue(epilogue),
         output(output), scratch(memory) {
@@ -68,7 +69,7 @@ struct Lookup {
     float *plane, *tables;
     Int* offset;
 
-    ThreadMemory(Scratch& from, const Lookup& f) {
+    ThreadMemory(Scratch& from, const LookupOf& f) {
       region = from.take<int32_t>(f.geometry.positions());
       plane = from.take<float>(f.geometry.padded_height() * f.row_length);
       tables = from.take<float>(f.geometry.taps() * kLanes);
@@ -80,7 +81,7 @@ struct Lookup {
 
   void run() {
     drconv_run_tasks(threads, batch * parts, [](void* self, Int index, Int thread) {
-      static_cast<Lookup*>(self)->task(index, thread);
+      static_cast<LookupOf*>(self)->task(index, thread);
     }, this);
   }
 
@@ -104,15 +105,15 @@ struct Lookup {
       for (Int x = 0; x < geometry.kernel_w; x++)
         memory.offset[y * geometry.kernel_w + x] = y * geometry.dilation_h * row_length + x * geometry.dilation_w;
     for (Int c = first; c < least(first + part_channels, in.channels); c++) {
-      const float* plane = in.at(input, sample) + c * in.channel_stride;
+      const E* plane = in.at(input, sample) + c * in.channel_stride;
       for (Int y = 0; y < geometry.height; y++)
-        copy(plane + y * geometry.width, geometry.width,
-             memory.plane + (y + geometry.pad_h) * row_length + geometry.pad_w);
+        copy_row(plane + y * geometry.width, geometry.width,
+                 memory.plane + (y + geometry.pad_h) * row_length + geometry.pad_w);
       for (Int j = 0; j < regions; j++) {
-        const float* filter = view.at(shared ? 0 : sample, j) + c * view.column_stride;
-        for (Int t = 0; t < geometry.taps(); t++) memory.tables[t * kLanes + j] = filter[t * view.tap_stride];
+        const E* filter = view.at(shared ? 0 : sample, j) + c * view.column_stride;
+        for (Int t = 0; t < geometry.taps(); t++) memory.tables[t * kLanes + j] = value(filter[t * view.tap_stride]);
       }
-      float* to = output + sample * out.batch_stride + c * out.channel_stride;
+      E* to = output + sample * out.batch_stride + c * out.channel_stride;
       if (geometry.taps() == 9)
         channel<9>(memory, region, epilogue.from(c), to);
       else
@@ -120,16 +121,9 @@ struct Lookup {
     }
   }
 
-  // Rows are short: a call of memcpy takes longer than the copy.
-  static void copy(const float* from, Int count, float* to) {
-    Int i = 0;
-    for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
-    if (i < count) store(to + i, load(from + i, Tail(count - i)), Tail(count - i));
-  }
-
   // Two rows of a 3x3 convolution without stride or dilation down share what they read.
   void two_rows(const Vec (&table)[9], const Int (&offset)[9], const float* row, const int32_t* region,
-                const Epilogue& end, float* to) const {
+                const Epilogue& end, E* to) const {
     const Vec bias = splat(end.bias ? *end.bias : 0);
     const Int width = geometry.out_width;
     for (Int v = 0; v < width; v += kLanes) {
@@ -150,7 +144,7 @@ struct Lookup {
 
   // With a known number of taps the tables stay in registers.
   template <int kTaps>
-  void channel(const ThreadMemory& memory, const int32_t* region, const Epilogue& end, float* to) const {
+  void channel(const ThreadMemory& memory, const int32_t* region, const Epilogue& end, E* to) const {
     const Vec bias = splat(end.bias ? *end.bias : 0);
     const Int taps = kTaps ? kTaps : geometry.taps();
     Vec table[kTaps ? kTaps : 1];
@@ -187,5 +181,7 @@ struct Lookup {
     }
   }
 };
+
+typedef LookupOf<float> Lookup;
 
 }  // namespace

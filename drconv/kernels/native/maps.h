@@ -10,33 +10,41 @@ struct Map {
   Int channels, height, width;
   bool channels_last;
   Int batch_stride, channel_stride, pixel_stride;
+  bool narrow;  // the elements are not float, so that rows of it are always copies
 
   // Where band(...) and the writers below find a sample.
-  const float* at(const float* data, Int sample) const { return data + sample * batch_stride; }
+  template <class E>
+  const E* at(const E* data, Int sample) const {
+    return data + sample * batch_stride;
+  }
+
+  // Whether rows of positions can be read or written where they are.
+  bool in_place() const { return channels_last && !narrow; }
 };
 
-DRCONV_INLINE Map dense_map(Int channels, Int height, Int width, bool channels_last) {
-  return {channels, height,         width, channels_last, channels * height * width, height * width,
-          channels};
+DRCONV_INLINE Map dense_map(Int channels, Int height, Int width, const drconv_conv& c) {
+  return {channels,       height,   width,          c.channels_last != 0, channels * height * width,
+          height * width, channels, c.bfloat16 != 0};
 }
 
 DRCONV_INLINE Map input_map(const drconv_conv& c) {
   return {c.in_channels,        c.height,
           c.width,              c.channels_last != 0,
           c.input_batch_stride, c.input_channel_stride,
-          c.input_pixel_stride};
+          c.input_pixel_stride, c.bfloat16 != 0};
 }
 
 DRCONV_INLINE Map output_map(const drconv_conv& c) {
-  return dense_map(c.out_channels, c.out_height, c.out_width, c.channels_last != 0);
+  return dense_map(c.out_channels, c.out_height, c.out_width, c);
 }
 
 DRCONV_INLINE Map input_gradient_map(const drconv_conv& c) {
-  return dense_map(c.in_channels, c.height, c.width, c.channels_last != 0);
+  return dense_map(c.in_channels, c.height, c.width, c);
 }
 
-DRCONV_INLINE void zero(float* p, Int count) {
-  if (count > 0) memset(p, 0, static_cast<size_t>(count) * sizeof(float));
+template <class E>
+DRCONV_INLINE void zero(E* p, Int count) {
+  if (count > 0) memset(p, 0, static_cast<size_t>(count) * sizeof(E));
 }
 
 // How output positions read the input. A 1x1 convolution without stride or padding is one column of pixels, so that a
@@ -93,7 +101,7 @@ struct Rows {
 
 // Whether bands of the input can be read where they are.
 DRCONV_INLINE bool reads_in_place(const Map& map, const Geometry& g) {
-  return map.channels_last && g.pad_h == 0 && g.pad_w == 0;
+  return map.in_place() && g.pad_h == 0 && g.pad_w == 0;
 }
 
 // Elements of scratch that `load_rows` needs for a band.
@@ -101,13 +109,31 @@ DRCONV_INLINE Int rows_size(const Map& map, const Geometry& g, Int out_rows) {
   return reads_in_place(map, g) ? 0 : g.rows_read(out_rows) * g.padded_width() * map.channels;
 }
 
+// What `load_rows` and `load_positions` return where rows are read in place: only floats are.
+inline Rows rows_in_place(const float* data, Int stride) { return {data, stride}; }
+inline Rows rows_in_place(const Bfloat16*, Int) { return {nullptr, 0}; }
+
+// Lays `count` pixels of a map, side by side, out as rows.
+template <class E>
+inline void copy_pixels(const Map& map, const E* from, Int count, float* to) {
+  if (!map.channels_last) {
+    transpose(from, map.channel_stride, map.channels, count, to, map.channels);
+  } else if (map.pixel_stride == map.channels) {
+    copy_row(from, count * map.channels, to);
+  } else {
+    for (Int i = 0; i < count; i++) copy_row(from + i * map.pixel_stride, map.channels, to + i * map.channels);
+  }
+}
+
 // Lays the padded input that output rows [first, first + count) read out as rows, or finds it in place.
-inline Rows load_rows(const Map& map, const Geometry& g, const float* sample, Int first, Int count, float* scratch) {
+template <class E>
+inline Rows load_rows(const Map& map, const Geometry& g, const E* sample, Int first, Int count, float* scratch) {
   const Int top = first * g.stride_h - g.pad_h, channels = map.channels;
-  if (reads_in_place(map, g)) return {sample + top * g.width * map.pixel_stride, map.pixel_stride};
+  const Int step = map.channels_last ? map.pixel_stride : 1;  // from pixel to pixel
+  if (reads_in_place(map, g)) return rows_in_place(sample + top * g.width * step, step);
   Int read = g.rows_read(count);
   if (g.pad_h == 0 && g.pad_w == 0) {
-    transpose(sample + top * g.width, map.channel_stride, channels, read * g.width, scratch, channels);
+    copy_pixels(map, sample + top * g.width * step, read * g.width, scratch);
     return {scratch, channels};
   }
   const Int padded = g.padded_width(), side = g.pad_w * channels;
@@ -119,25 +145,21 @@ inline Rows load_rows(const Map& map, const Geometry& g, const float* sample, In
       continue;
     }
     zero(row, side);
-    float* inside = row + side;
-    if (!map.channels_last) {
-      transpose(sample + y * g.width, map.channel_stride, channels, g.width, inside, channels);
-    } else if (map.pixel_stride == channels) {
-      memcpy(inside, sample + y * g.width * channels, static_cast<size_t>(g.width * channels) * sizeof(float));
-    } else {
-      for (Int x = 0; x < g.width; x++)
-        memcpy(inside + x * channels, sample + (y * g.width + x) * map.pixel_stride,
-               static_cast<size_t>(channels) * sizeof(float));
-    }
-    zero(inside + g.width * channels, side);
+    copy_pixels(map, sample + y * g.width * step, g.width, row + side);
+    zero(row + side + g.width * channels, side);
   }
   return {scratch, channels};
 }
 
+// Elements of scratch that `load_positions` needs, or a band of results before it is written.
+DRCONV_INLINE Int positions_size(const Map& map, Int positions) { return map.in_place() ? 0 : positions * map.channels; }
+
 // Rows of the positions [first, first + count) of a map that is read or written position by position.
-inline Rows load_positions(const Map& map, const float* sample, Int first, Int count, float* scratch) {
-  if (map.channels_last) return {sample + first * map.pixel_stride, map.pixel_stride};
-  transpose(sample + first, map.channel_stride, map.channels, count, scratch, map.channels);
+template <class E>
+inline Rows load_positions(const Map& map, const E* sample, Int first, Int count, float* scratch) {
+  const Int step = map.channels_last ? map.pixel_stride : 1;
+  if (map.in_place()) return rows_in_place(sample + first * step, step);
+  copy_pixels(map, sample + first * step, count, scratch);
   return {scratch, map.channels};
 }
 

@@ -83,7 +83,7 @@ def plan_of(
         p.shared_filters, 0 if p.shared_filters else filters[0], region,
         out, into, tap,
         *scores,
-        threads,
+        threads, p.dtype == torch.bfloat16,
     )  # fmt: skip
     return Plan(native, p, conv)
 

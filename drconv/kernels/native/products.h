@@ -8,24 +8,25 @@
 
 namespace {
 
+template <class E>
 struct Products {
   Geometry geometry;
   bool exchanged;  // <x, W^T grad> instead of <grad, W x>, where the transpose needs no packing
   Map in, grad_out;
-  Bank bank;
+  Bank<E> bank;
   bool depthwise;
   Int batch, regions, groups, threads;
   Int band, bands;
-  const float* input;
-  const float* grad_output;
+  const E* input;
+  const E* grad_output;
   float* products;
   Scratch scratch;
   Int thread_bytes;
 
-  Products(const drconv_conv& c, const float* grad_output, const float* input, const float* filters, float* products,
+  Products(const drconv_conv& c, const E* grad_output, const E* input, const E* filters, float* products,
            void* memory)
       : geometry(c), exchanged(may_exchange(c, filters)), in(input_map(c)), grad_out(output_map(c)),
-        bank(FilterView(), c, false), depthwise(Forward::is_depthwise(c)), batch(c.batch), regions(c.regions),
+        bank(FilterViewOf<E>(), c, false), depthwise(Forward::is_depthwise(c)), batch(c.batch), regions(c.regions),
         groups(depthwise ? 1 : c.groups), threads(c.threads), input(input), grad_output(grad_output),
         products(products), scratch(memory) {
     const Int row_size = geometry.padded_width() * in.channels * geometry.stride_h +
@@ -38,17 +39,17 @@ struct Products {
     want = least(want, geometry.out_height);
     band = least(geometry.out_height, round_up(ceil_div(geometry.out_height, want), unit));
     bands = ceil_div(geometry.out_height, band);
-    const FilterView view = depthwise   ? depthwise_view(c, filters)
+    const FilterViewOf<E> view = depthwise   ? depthwise_view(c, filters)
                             : exchanged ? transposed_view(c, filters)
                                         : forward_view(c, filters);
-    bank = Bank(view, c, bands == 1 && !depthwise);
+    bank = Bank<E>(view, c, bands == 1 && !depthwise);
     bank.before = scratch.take<float>(bank.size_before());
     Scratch thread(nullptr);
     ThreadMemory(thread, *this);
     thread_bytes = thread.used();
   }
 
-  static bool may_exchange(const drconv_conv& c, const float* filters) {
+  static bool may_exchange(const drconv_conv& c, const E* filters) {
     return Geometry::is_pointwise(c) && !Forward::is_depthwise(c) && !forward_view(c, filters).is_direct() &&
            transposed_view(c, filters).is_direct();
   }
@@ -64,7 +65,7 @@ struct Products {
       list = from.take<int32_t>(positions);
       offset = from.take<Int>(f.geometry.taps());
       rows = from.take<float>(rows_size(f.in, f.geometry, f.band));
-      grads = from.take<float>(f.grad_out.channels_last ? 0 : positions * f.grad_out.channels);
+      grads = from.take<float>(positions_size(f.grad_out, positions));
       filter = from.take<float>(f.bank.size_as_needed());
     }
   };

@@ -46,17 +46,19 @@ DRCONV_INLINE void transpose_registers(Vec (&a)[kLanes]) {
   }
 }
 
-inline void transpose_block(const float* from, Int from_stride, float* to, Int to_stride) {
+template <class From, class To>
+inline void transpose_block(const From* from, Int from_stride, To* to, Int to_stride) {
   Vec a[kLanes];
   DRCONV_UNROLL for (int i = 0; i < kLanes; i++) a[i] = load(from + i * from_stride);
   transpose_registers(a);
   DRCONV_UNROLL for (int i = 0; i < kLanes; i++) store(to + i * to_stride, a[i]);
 }
 
-inline void transpose_edge(const float* from, Int from_stride, Int rows, Int columns, float* to, Int to_stride) {
+template <class From, class To>
+inline void transpose_edge(const From* from, Int from_stride, Int rows, Int columns, To* to, Int to_stride) {
   if (!kCheapTails) {
     for (Int i = 0; i < rows; i++)
-      for (Int j = 0; j < columns; j++) to[j * to_stride + i] = from[i * from_stride + j];
+      for (Int j = 0; j < columns; j++) assign(to[j * to_stride + i], value(from[i * from_stride + j]));
     return;
   }
   const Tail across(columns), down(rows);
@@ -68,14 +70,15 @@ inline void transpose_edge(const float* from, Int from_stride, Int rows, Int col
   }
 }
 
-// to[j][i] = from[i][j] for i < rows, j < columns.
-inline void transpose(const float* from, Int from_stride, Int rows, Int columns, float* to, Int to_stride) {
+// to[j][i] = from[i][j] for i < rows, j < columns; converts where source and target differ.
+template <class From, class To>
+inline void transpose(const From* from, Int from_stride, Int rows, Int columns, To* to, Int to_stride) {
   for (Int j = 0; j < columns; j += kLanes) {
     const Int wide = least(kLanes, columns - j);
     for (Int i = 0; i < rows; i += kLanes) {
       const Int high = least(kLanes, rows - i);
-      const float* source = from + i * from_stride + j;
-      float* target = to + j * to_stride + i;
+      const From* source = from + i * from_stride + j;
+      To* target = to + j * to_stride + i;
       if (high == kLanes && wide == kLanes)
         transpose_block(source, from_stride, target, to_stride);
       else

@@ -39,6 +39,15 @@ typedef int32_t IntVec __attribute__((vector_size(DRCONV_LANES * 4)));
 typedef float LooseVec __attribute__((vector_size(DRCONV_LANES * 4), aligned(4), may_alias));
 typedef int32_t LooseIntVec __attribute__((vector_size(DRCONV_LANES * 4), aligned(4), may_alias));
 
+// A number as it may lie in memory: the upper half of a float. All arithmetic is done on floats.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+typedef uint32_t BitVec __attribute__((vector_size(DRCONV_LANES * 4)));
+typedef uint16_t HalfVec __attribute__((vector_size(DRCONV_LANES * 2)));
+typedef uint16_t LooseHalfVec __attribute__((vector_size(DRCONV_LANES * 2), aligned(2), may_alias));
+
 DRCONV_INLINE Int least(Int a, Int b) { return a < b ? a : b; }
 DRCONV_INLINE Int most(Int a, Int b) { return a < b ? b : a; }
 DRCONV_INLINE Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
@@ -47,6 +56,28 @@ DRCONV_INLINE Int round_up(Int a, Int b) { return ceil_div(a, b) * b; }
 DRCONV_INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 DRCONV_INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 DRCONV_INLINE Vec splat(float x) { return Vec{} + x; }
+
+DRCONV_INLINE Vec widen(HalfVec v) { return (Vec)(__builtin_convertvector(v, BitVec) << 16); }
+
+// To the nearest, to even halfway; NaN stays NaN.
+DRCONV_INLINE HalfVec narrow(Vec v) {
+  const BitVec bits = (BitVec)v;
+  const BitVec rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  return __builtin_convertvector((v == v ? rounded : bits | 0x400000) >> 16, HalfVec);
+}
+
+DRCONV_INLINE Vec load(const Bfloat16* p) { return widen(*reinterpret_cast<const LooseHalfVec*>(p)); }
+DRCONV_INLINE void store(Bfloat16* p, Vec v) { *reinterpret_cast<LooseHalfVec*>(p) = narrow(v); }
+
+DRCONV_INLINE float value(float x) { return x; }
+DRCONV_INLINE float value(Bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float found;
+  memcpy(&found, &bits, sizeof(found));
+  return found;
+}
+DRCONV_INLINE void assign(float& to, float x) { to = x; }
+DRCONV_INLINE void assign(Bfloat16& to, float x) { to.bits = narrow(splat(x))[0]; }
 DRCONV_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // The first `count` lanes of a vector: the others are neither read from nor written to memory.
@@ -61,6 +92,8 @@ DRCONV_INLINE Vec load(const float* p, Tail t) { return Vec(_mm512_maskz_loadu_p
 DRCONV_INLINE void store(float* p, Vec v, Tail t) { _mm512_mask_storeu_ps(p, t.mask, __m512(v)); }
 DRCONV_INLINE void store(int32_t* p, IntVec v, Tail t) { _mm512_mask_storeu_epi32(p, t.mask, __m512i(v)); }
 DRCONV_INLINE IntVec load(const int32_t* p, Tail t) { return IntVec(_mm512_maskz_loadu_epi32(t.mask, p)); }
+DRCONV_INLINE Vec load(const Bfloat16* p, Tail t) { return widen(HalfVec(_mm256_maskz_loadu_epi16(t.mask, p))); }
+DRCONV_INLINE void store(Bfloat16* p, Vec v, Tail t) { _mm256_mask_storeu_epi16(p, t.mask, __m256i(narrow(v))); }
 DRCONV_INLINE Vec keep(Vec v, Tail t) { return Vec(_mm512_maskz_mov_ps(t.mask, __m512(v))); }
 DRCONV_INLINE float sum(Vec v) { return _mm512_reduce_add_ps(__m512(v)); }
 
@@ -68,9 +101,11 @@ DRCONV_INLINE float sum(Vec v) { return _mm512_reduce_add_ps(__m512(v)); }
 
 constexpr bool kCheapTails = true;
 struct Tail {
+  Int count;
   __m256i mask;
   explicit Tail(Int count)
-      : mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count > 8 ? 8 : count)),
+      : count(count < kLanes ? count : kLanes),
+        mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count > 8 ? 8 : count)),
                                 _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0))) {}
 };
 DRCONV_INLINE Vec load(const float* p, Tail t) { return Vec(_mm256_maskload_ps(p, t.mask)); }
@@ -119,6 +154,26 @@ DRCONV_INLINE float sum(Vec v) {
 }
 
 #endif
+
+#if !defined(__AVX512F__)
+DRCONV_INLINE Vec load(const Bfloat16* p, Tail t) {
+  HalfVec v = {};
+  for (Int i = 0; i < t.count; i++) v[i] = p[i].bits;
+  return widen(v);
+}
+DRCONV_INLINE void store(Bfloat16* p, Vec v, Tail t) {
+  const HalfVec half = narrow(v);
+  for (Int i = 0; i < t.count; i++) p[i].bits = half[i];
+}
+#endif
+
+// Copies a row, converting where source and target differ.
+template <class From, class To>
+DRCONV_INLINE void copy_row(const From* from, Int count, To* to) {
+  Int i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+  if (i < count) store(to + i, load(from + i, Tail(count - i)), Tail(count - i));
+}
 
 // The two kinds of last vector of a row of columns. On AVX-512 up to 8 lanes fit half a register at half the cost.
 struct WholeLast {

@@ -1,5 +1,6 @@
 // The compiled kernels against plain loops, to be built with -fsanitize=address,undefined: every buffer has exactly the
 // size that the interface promises, so that a read or write beyond it is caught. `make test-native` runs it.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +25,28 @@ std::vector<float> values(Int count) {
   for (float& value : found) value = normal(generator);
   return found;
 }
+
+// As a call wants it in memory: floats, or their upper halves.
+typedef std::vector<char> Stored;
+
+Stored stored(const std::vector<float>& values, bool half) {
+  Stored found(values.size() * (half ? 2 : 4));
+  for (size_t i = 0; i < values.size(); i++) {
+    const char* bytes = reinterpret_cast<const char*>(&values[i]);
+    std::copy(bytes + (half ? 2 : 0), bytes + 4, found.data() + i * (half ? 2 : 4));
+  }
+  return found;
+}
+
+std::vector<float> restored(const Stored& bytes, bool half) {
+  std::vector<float> found(bytes.size() / (half ? 2 : 4), 0);
+  for (size_t i = 0; i < found.size(); i++)
+    std::copy_n(bytes.data() + i * (half ? 2 : 4), half ? 2 : 4, reinterpret_cast<char*>(&found[i]) + (half ? 2 : 0));
+  return found;
+}
+
+// Every byte set is NaN in both.
+Stored unwritten(size_t count, bool half) { return Stored(count * (half ? 2 : 4), static_cast<char>(0xff)); }
 
 std::vector<float> unwritten(Int count) { return std::vector<float>(static_cast<size_t>(count), NAN); }
 
@@ -87,6 +110,7 @@ drconv_conv random_conv() {
   c.score_region_stride = rows ? 1 : positions;
   c.score_position_stride = rows ? c.regions : 1;
   c.threads = draw(1, 3);
+  c.bfloat16 = draw(0, 3) == 0;
   return c;
 }
 
@@ -97,6 +121,12 @@ struct Problem {
   Int activation;
   std::vector<int32_t> mask;
 
+  // Values that bfloat16 can hold, where that is wanted.
+  std::vector<float> exact(Int count) const {
+    const bool half = c.bfloat16 != 0;
+    return restored(stored(values(count), half), half);
+  }
+
   explicit Problem(const drconv_conv& c) : c(c) {
     positions = c.out_height * c.out_width;
     taps = c.kernel_h * c.kernel_w;
@@ -105,11 +135,11 @@ struct Problem {
     // The last pixel, or plane, ends without the gap.
     const Int end = c.channels_last ? c.input_pixel_stride - c.in_channels
                                     : c.input_channel_stride - c.height * c.width;
-    input = values(c.batch * c.input_batch_stride - end);
-    filters = values((c.shared ? 1 : c.batch) * c.regions * taps * depth * c.out_channels);
+    input = exact(c.batch * c.input_batch_stride - end);
+    filters = exact((c.shared ? 1 : c.batch) * c.regions * taps * depth * c.out_channels);
     bias = values(c.out_channels);
     activation = draw(DRCONV_NO_ACTIVATION, DRCONV_HARDSWISH);
-    grad = values(c.batch * c.out_channels * positions);
+    grad = exact(c.batch * c.out_channels * positions);
     mask.resize(static_cast<size_t>(c.batch * positions));
     for (int32_t& region : mask) region = static_cast<int32_t>(draw(0, c.regions - 1));
     scores = values(c.batch * c.regions * positions);
@@ -158,14 +188,14 @@ double activated(double x, Int activation) {
 int failures = 0;
 
 void compare(const char* what, Int isa, Int number, const std::vector<float>& found, const std::vector<double>& truth,
-             double largest = 1e-6) {
+             double largest = 1e-6, double allowed = 4e-6) {
   double error = 0;
   for (double value : truth) largest = std::max(largest, std::fabs(value));
   for (size_t i = 0; i < truth.size(); i++) {
     const double off = std::fabs(found[i] - truth[i]);
     error = std::isnan(off) ? INFINITY : std::max(error, off);
   }
-  if (error > 4e-6 * largest) {
+  if (error > allowed * largest) {
     std::printf("problem %d, instruction set %d: %s is off by %g of %g\n", static_cast<int>(number),
                 static_cast<int>(isa), what, error, largest);
     failures++;
@@ -215,33 +245,33 @@ void check(const Problem& p, Int number) {
         largest = std::max(largest, std::fabs(y));
         y = activated(y, p.activation);
       }
+  const bool half = c.bfloat16 != 0;
+  const double allowed = half ? 4e-3 : 4e-6;
+  const Stored input = stored(p.input, half), filters = stored(p.filters, half), grad = stored(p.grad, half);
   for (Int isa = 0; isa < DRCONV_ISAS; isa++) {
     if (!drconv_has_isa(isa)) continue;
-    std::vector<float> y = unwritten(static_cast<Int>(output.size()));
-    with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), p.mask.data(), nullptr,
-                            has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
-    });
-    compare("output", isa, number, y, output, largest);
-    y = unwritten(static_cast<Int>(output.size()));
-    with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_forward(isa, &c, p.input.data(), p.filters.data(), nullptr, p.scores.data(),
-                            has_bias ? p.bias.data() : nullptr, p.activation, y.data(), scratch, bytes);
-    });
-    compare("output from scores", isa, number, y, output, largest);
-    std::vector<float> gx = unwritten(static_cast<Int>(grad_input.size()));
+    for (const bool from_scores : {false, true}) {
+      Stored y = unwritten(output.size(), half);
+      with_scratch(drconv_forward_scratch(isa, &c), [&](void* scratch, Int bytes) {
+        return drconv_forward(isa, &c, input.data(), filters.data(), from_scores ? nullptr : p.mask.data(),
+                              from_scores ? p.scores.data() : nullptr, has_bias ? p.bias.data() : nullptr, p.activation,
+                              y.data(), scratch, bytes);
+      });
+      compare(from_scores ? "output from scores" : "output", isa, number, restored(y, half), output, largest, allowed);
+    }
+    Stored gx = unwritten(grad_input.size(), half);
     with_scratch(drconv_input_gradient_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_input_gradient(isa, &c, p.grad.data(), p.filters.data(), p.mask.data(), gx.data(), scratch, bytes);
+      return drconv_input_gradient(isa, &c, grad.data(), filters.data(), p.mask.data(), gx.data(), scratch, bytes);
     });
-    compare("input gradient", isa, number, gx, grad_input);
-    std::vector<float> gw = unwritten(static_cast<Int>(grad_filters.size()));
+    compare("input gradient", isa, number, restored(gx, half), grad_input, 1e-6, allowed);
+    Stored gw = unwritten(grad_filters.size(), half);
     with_scratch(drconv_filter_gradient_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_filter_gradient(isa, &c, p.grad.data(), p.input.data(), p.mask.data(), gw.data(), scratch, bytes);
+      return drconv_filter_gradient(isa, &c, grad.data(), input.data(), p.mask.data(), gw.data(), scratch, bytes);
     });
-    compare("filter gradient", isa, number, gw, grad_filters);
+    compare("filter gradient", isa, number, restored(gw, half), grad_filters, 1e-6, allowed);
     std::vector<float> d = unwritten(static_cast<Int>(products.size()));
     with_scratch(drconv_products_scratch(isa, &c), [&](void* scratch, Int bytes) {
-      return drconv_products(isa, &c, p.grad.data(), p.input.data(), p.filters.data(), d.data(), scratch, bytes);
+      return drconv_products(isa, &c, grad.data(), input.data(), filters.data(), d.data(), scratch, bytes);
     });
     compare("products", isa, number, d, products);
   }
@@ -366,6 +396,7 @@ std::vector<float> filters_of(const Layer& layer, const Problem& p, const drconv
 
 void check_layer(Int number) {
   drconv_conv c = random_conv();
+  c.bfloat16 = 0;  // not taken
   Layer layer(c);
   Problem p(c);
   const std::vector<Int> regions = regions_of(layer, p);
