@@ -1,4 +1,4 @@
-"""Run PyTorch's profiler without the lines that some versions of it write to the terminal."""
+"""Run PyTorch's profiler so that what runs under it is what runs without it, and nothing is written to the terminal."""
 
 import os
 import sys
@@ -7,19 +7,36 @@ from contextlib import contextmanager, suppress
 
 from torch.profiler import profile
 
+from drconv.ops import watched
+
 __all__ = ["quiet_profiler"]
 
 
 @contextmanager
 def quiet_profiler(watch: profile) -> Iterator[profile]:
-    """Start and stop a profiler with the process's error stream closed; what runs in between can write to it."""
+    """Start a profiler, and stop it at the end.
+
+    The process's error stream is closed while it starts and stops, as some versions write to it. Layers do not see this
+    profiler: they would run stage by stage for it, which is not what is timed.
+    """
     with _without_stderr():
         watch.start()
     try:
-        yield watch
+        with _unseen():
+            yield watch
     finally:
         with _without_stderr():
             watch.stop()
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    kept = watched._profiling
+    watched._profiling = lambda: False
+    try:
+        yield
+    finally:
+        watched._profiling = kept
 
 
 @contextmanager

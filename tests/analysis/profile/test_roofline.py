@@ -12,7 +12,8 @@ from drconv.analysis.profile.overhead import layer_overheads, tiny_layer
 from drconv.analysis.profile.peaks import Peaks
 from drconv.analysis.profile.roofline import Traffic, binding, roofline
 from drconv.analysis.timing import Candidate
-from drconv.layers import DRConv2d, DynamicConv2d
+from drconv.kernels import native
+from drconv.layers import DRConv2d, DynamicConv2d, fused_inference
 
 PEAKS = Peaks(flops=100e9, read=10e9, cache_read=40e9, copy=8e9, cache=1 << 20)
 CPU = torch.device("cpu")
@@ -109,6 +110,19 @@ def test_peak_memory_does_not_count_what_was_there_before() -> None:
     kept: list[torch.Tensor] = []
     candidate = Candidate(lambda: kept[0].sum(), prepare=lambda: kept.append(torch.zeros(100, 1000)))
     assert peak_memory(candidate, CPU) < 1000
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_peak_memory_is_that_of_the_call_that_is_timed(fused: bool) -> None:
+    """In one call no filters are written to memory; under a profiler that layers see there would be."""
+    if native.library.why_not() is not None:
+        pytest.skip("the compiled kernels cannot run here")
+    layer = DRConv2d(64, 64, 1).eval()
+    input = torch.randn(16, 64, 4, 4)
+    filters = 16 * 8 * 64 * 64 * 4
+    with torch.inference_mode(), fused_inference(fused):
+        layer(input)
+        assert (peak_memory(Candidate(lambda: layer(input)), CPU) < filters) == fused
 
 
 def test_the_profiler_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
