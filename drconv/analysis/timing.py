@@ -33,11 +33,14 @@ class Candidate:
         call: what is timed.
         prepare: called before each sample, untimed.
         repeatable: whether several calls may follow one `prepare`.
+        primed: whether a call that is not timed comes right before each sample, so that caches hold what this candidate
+            leaves in them, and not what another one did. Needs `repeatable`.
     """
 
     call: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
     repeatable: bool = True
+    primed: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,8 @@ def _is_quiet(samples: list[float], target: float) -> bool:
 def _wall_watch(candidate: Candidate, calls: int, device: torch.device, clock: Callable[[], int]) -> float:
     candidate.prepare()
     call = candidate.call
+    if candidate.primed:
+        call()
     _wait(device)
     start = clock()
     for _ in range(calls):
@@ -223,6 +228,8 @@ def _cuda_watch(candidate: Candidate, calls: int, device: torch.device, clock: C
     """Time by events in the device's own queue: what the host does besides is not in it unless the device waits."""
     candidate.prepare()
     call = candidate.call
+    if candidate.primed:
+        call()
     before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(device)
     with torch.cuda.device(device):

@@ -66,6 +66,24 @@ def test_short_calls_are_repeated_until_a_sample_is_long_enough() -> None:
     assert found["short"].samples == pytest.approx([3e-6] * 4, rel=1e-3)
 
 
+def test_a_primed_candidate_is_called_once_more_before_each_sample() -> None:
+    """Whatever another one did to the caches falls on the call that is not timed."""
+    clock, calls = Clock(), []
+
+    def call() -> None:
+        calls.append("a")
+        clock.now += 1.0 if calls[-2:] == ["a", "a"] else 7.0
+
+    found = time_interleaved(
+        {"a": Candidate(call, primed=True), "other": Candidate(lambda: calls.append("other"))},
+        StopRule(rounds=9, warmup=1),
+        CPU,
+        clock=clock,
+    )
+    assert found["a"].samples == (1.0,) * 9
+    assert calls.count("a") == 20
+
+
 def test_without_warm_up_nothing_is_known_and_a_sample_is_one_call() -> None:
     clock = Clock()
     timing = time_interleaved(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from drconv.analysis.profile.agreement import Agreement, check_calls, worst
 from drconv.analysis.profile.attempts import Attempt, layer_attempts
 from drconv.analysis.profile.counts import LayerCounts, count_layers
-from drconv.analysis.profile.layouts import layout_of, module_in, tensor_in
+from drconv.analysis.profile.layouts import arguments_in, layout_of, module_in, tensor_in
 from drconv.analysis.profile.maps import map_statistics
 from drconv.analysis.profile.measure import Measured, measure
 from drconv.analysis.profile.options import LAYOUTS, ProfileOptions
@@ -156,8 +157,12 @@ def _stages(
     able = _able(agreements)
     if not able:
         return None
-    device = call.operands[0].device
-    return stage_split(call, able[0], layout_of(call.args[0]), counts.stages, options.stop, device)
+    own, device = layout_of(call.args[0]), call.operands[0].device
+    layout = own if options.layout == "both" else options.layouts(own)[0]
+    if layout != own:
+        args, operands = (arguments_in(tensors, layout) for tensors in (call.args, call.operands))
+        call = replace(call, layer=module_in(call.layer, layout), args=args, operands=operands)
+    return stage_split(call, able[0], layout, counts.stages, options.stop, device)
 
 
 def _refused(checked: Mapping[str, Mapping[str, Agreement]]) -> dict[str, str]:

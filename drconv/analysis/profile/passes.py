@@ -39,10 +39,10 @@ class Work:
             ArgumentError: a backward pass of something without gradients.
         """
         if which == "forward":
-            return Candidate(self.call, self.select)
+            return Candidate(self.call, self.select, primed=True)
         runs = _Backward(self)
         if which == "step":
-            return Candidate(runs.step, self.select)
+            return Candidate(runs.step, self.select, primed=True)
         return Candidate(runs.backward, runs.prepare, repeatable=False)
 
 

@@ -34,8 +34,8 @@ def stage_split(
         stop: when to stop.
         device: of the call.
     """
-    stages = {name: Candidate(work) for name, work in _stages(call, backend)}
-    whole = Candidate(partial(call.layer, *call.args), partial(set_backend, call.layer, backend))
+    stages = {name: Candidate(work, primed=True) for name, work in _stages(call, backend)}
+    whole = Candidate(partial(call.layer, *call.args), partial(set_backend, call.layer, backend), primed=True)
     with torch.inference_mode():
         timings = time_interleaved({**stages, _WHOLE: whole}, stop, device)
     rows = tuple(StageProfile(name, timings[name], None if madds is None else madds.get(name, 0)) for name in stages)

@@ -18,7 +18,7 @@ class StagedProfile:
     def to_table(self) -> Table:
         """Return a row per stage, their sum, and the layer as it runs."""
         columns = (
-            Column("target"), Column("shape"), Column("backend"), Column("stage"), Column("median", "seconds"),
+            Column("target"), Column("shape"), Column("backend"), Column("layout"), Column("stage"), Column("median", "seconds"),
             Column("share of time", "share"), Column("MAdds", "count"), Column("share of MAdds", "share"),
             Column("vs sum", "ratio"), Column("remark"),
         )  # fmt: skip
@@ -26,7 +26,7 @@ class StagedProfile:
         for target in self.report.targets:
             split = target.stages
             if split is not None:
-                head = (target.label, target.shape, split.backend)
+                head = (target.label, target.shape, split.backend, split.layout)
                 rows += [(*head, *cells) for cells in _stage_rows(split)]
         notes = (
             "Each stage is timed alone, on what it gets in the layer; bucket is from scores to regions. Shares are of "

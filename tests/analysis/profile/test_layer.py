@@ -209,6 +209,9 @@ def test_stages_of_a_layer_with_their_madds() -> None:
     assert [s.stage for s in split.stages] == ["pool", "generator", "guide", "bucket", "convolution"]
     assert [s.madds for s in split.stages] == [0, 2 * (16 * 8 + 16 * 48), 2 * 25 * 4 * 8, 0, 2 * 25 * 6 * 8]
     assert split.sum == sum(s.timing.median for s in split.stages)
+    assert split.layout == "NCHW"
+    last = ProfileOptions(("eager",), "channels_last", stages=True, stop=ONCE, roofline=False)
+    assert profile_layer(spec, last).targets[0].stages.layout == "channels_last"
     learned = parse_layer("in=8,out=6,size=5,regions=4,generator=learned")
     report = profile_layer(learned, ProfileOptions(("eager",), stages=True, stop=ONCE, roofline=False))
     assert [s.stage for s in report.targets[0].stages.stages] == ["generator", "guide", "bucket", "convolution"]
