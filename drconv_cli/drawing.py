@@ -31,11 +31,13 @@ class Measured:
         image: as loaded.
         statistics: of the chosen layers.
         guided_masks: region of every position by layer name, `[U, V]`.
+        margins: how decided every position is, by layer name, `[U, V]`.
     """
 
     image: LoadedImage
     statistics: RegionStatistics
     guided_masks: dict[str, NDArray[Any]]
+    margins: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Drawing:
         """Run an image through the model."""
         import torch
 
-        from drconv.analysis import model_errors, record_regions, region_statistics, with_labels
+        from drconv.analysis import guide_margins, model_errors, record_regions, region_statistics, with_labels
 
         loaded = self.load(path)
         labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
@@ -95,9 +97,10 @@ class Drawing:
             names = self._choose({layer.name: tuple(layer.guided_feature.shape[2:]) for layer in recording.layers})
             statistics = region_statistics(recording, self.full, names)
             masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
+            margins = {name: guide_margins(recording[name].guided_feature)[0].cpu().numpy() for name in names}
         if labels is not None:
             statistics = with_labels(statistics, masks, labels)
-        return Measured(loaded, statistics, masks)
+        return Measured(loaded, statistics, masks, margins)
 
     def draw(self, measured: Measured, path: Path, figure: Path) -> None:
         """Write the picture of one image."""
@@ -108,7 +111,21 @@ class Drawing:
             measured.statistics,
             measured.guided_masks,
             title=f"{readable_name(path)}: regions of {self.target.title}",
+            margins=measured.margins,
             notes=[*measured.image.notes, *self.notes],
+        )
+        data = BytesIO()
+        drawn.savefig(data, format=figure.suffix[1:])
+        write_file(figure, data.getvalue(), self.force)
+
+    def draw_filters(self, measured: Measured, path: Path, figure: Path) -> None:
+        """Write the picture of one image's filters; needs full statistics."""
+        from drconv.viz.filters import filter_figure
+
+        drawn = filter_figure(
+            measured.statistics,
+            title=f"{readable_name(path)}: filters of {self.target.title}",
+            notes=self.notes,
         )
         data = BytesIO()
         drawn.savefig(data, format=figure.suffix[1:])

@@ -88,7 +88,7 @@ ONLY_IN = {
     "fvcore": ("drconv.analysis.flops",),
     "triton": ("drconv.kernels.triton",),
     "safetensors": ("drconv.models.checkpoint",),
-    "scipy": ("drconv.analysis.shapes",),
+    "scipy": ("drconv.analysis.shapes", "drconv.analysis.order"),
     "sklearn": ("drconv.analysis.agreement",),
 }
 LATE = (

@@ -1,6 +1,7 @@
 """Pictures of regions, counts and times: results become figures here. No file is written and nothing is measured."""
 
 from drconv.viz.figure import region_figure
+from drconv.viz.grid import GridColumn, grid_figure
 from drconv.viz.image import LoadedImage, load_image
 from drconv.viz.labels import load_labels
 from drconv.viz.palette import region_color, region_colors
@@ -9,7 +10,9 @@ from drconv.viz.sweep import sweep_figure
 from drconv.viz.usage import usage_figure
 
 __all__ = [
+    "GridColumn",
     "LoadedImage",
+    "grid_figure",
     "load_image",
     "load_labels",
     "profile_figure",

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
@@ -31,9 +32,11 @@ _STYLE: Any = {"font.family": ["sans-serif"], "font.size": 9, "text.usetex": Fal
 # Lengths are inches. Sizes of text are points.
 _MARGIN, _GAP, _HEAD, _CAPTION, _SWATCH, _FOOTER_LINE = 0.3, 0.2, 0.27, 0.2, 0.17, 0.17
 _PANEL, _STRIP_WIDTH, _CELL, _THINNEST = 2.7, 8.2, 1.6, 0.12
+_SECOND_SCALE = 2.6
 _LEGEND, _BAR_LEFT, _BAR_WIDTH, _SHARE_RIGHT, _COSINES = 2.9, 0.78, 0.85, 2.22, 2.6
 _GREY, _COLORS = "0.4", mpl.colormaps["RdBu_r"]
-_PANELS = {"photo": "photo and boundaries", "map": "region map", "overlay": "overlay"}
+_PANELS = {"photo": "photo and boundaries", "map": "region map", "overlay": "overlay", "margin": "margin"}
+_MARGINS = mpl.colormaps["cividis"]
 _CAVEAT = ("Regions are routing, not semantic segments. Their numbers and colours are arbitrary: "
            "one colour in two layers does not mean one region.")  # fmt: skip
 
@@ -44,24 +47,27 @@ def region_figure(
     guided_masks: Mapping[str, _Mask],
     *,
     title: str,
+    margins: Mapping[str, NDArray[np.floating[Any]]] | None = None,
     notes: Sequence[str] = (),
 ) -> Figure:
     """Draw where each region lies, how large it is and how much its filter differs from the others.
 
-    A row shows, for one layer: the photo with region boundaries, the map at its own grid, one over the other, share
-    and filter norm of each region, and the cosines between filters. Maps are never smoothed. The panels of a very
-    wide photo lie below each other.
+    A row shows, for one layer: the photo with region boundaries, the map at its own grid, one over the other, how
+    decided each position is, share and filter norm of each region, and the cosines between filters. Maps are never
+    smoothed. The panels of a very wide photo lie below each other.
 
     Args:
         pixels: photo in sRGB, `[H, W, 3]`.
         statistics: of this one image; rows keep its order.
         guided_masks: region of every position by layer name, `[U, V]` each.
         title: text at the top.
+        margins: largest minus second largest probability of every position by layer name, 0 to 1, NaN where it has
+            none, `[U, V]` each; see `drconv.analysis.guide_margins`. None leaves this panel out.
         notes: lines at the bottom, such as that the weights are random.
 
     Returns:
-        A figure with five axes per layer, labelled `photo`, `map`, `overlay`, `legend` and `cosines`, after one axes
-        labelled `scale`. Saving it needs no display.
+        A figure with axes per layer labelled `photo`, `map`, `overlay`, `margin`, `legend` and `cosines`, after one
+        labelled `scale` and, with margins, one labelled `margin scale`. Saving it needs no display.
 
     Raises:
         ArgumentError: there is no layer, or the pixels or a mask do not fit the statistics.
@@ -76,9 +82,10 @@ def region_figure(
     if not layers:
         raise ArgumentError("statistics must hold at least one layer, got none; run the model while recording")
     masks = [_checked_mask(layer, guided_masks) for layer in layers]
+    panels = {label: caption for label, caption in _PANELS.items() if label != "margin" or margins is not None}
     panel, stacked, stretched = _panel_size(pixels.shape[1] / pixels.shape[0])
-    block = panel[0] if stacked else 3 * max(panel[0], _CELL) + 2 * _GAP
-    tall = 3 * (panel[1] + _CAPTION) - _CAPTION if stacked else panel[1]
+    block = panel[0] if stacked else len(panels) * (max(panel[0], _CELL) + _GAP) - _GAP
+    tall = len(panels) * (panel[1] + _CAPTION) - _CAPTION if stacked else panel[1]
     side = max(_side(layer.num_regions) for layer in layers)
     left = _MARGIN + block + _GAP + _LEGEND + _GAP + _SWATCH  # of the cosine matrix
     inner = left - _MARGIN + max(_COSINES, side)
@@ -88,8 +95,9 @@ def region_figure(
         notes.append(f"Photo panels are stretched; the photo is very {stretched}.")
     if max(layer.num_regions for layer in layers) > 16:
         notes.append("Colours repeat after 16 regions.")
-    titles = wrapped(title, left - _MARGIN - 0.95, 13, "bold")
-    footer = [line for note in notes for line in wrapped(note, inner, 8.5)]
+    scales = 0.95 if margins is None else 0.95 + _SECOND_SCALE
+    titles = wrapped(title, max(2.0, left - _MARGIN - scales), 13, "bold")
+    footer = [line for note in notes for line in wrapped(note, 0.98 * inner, 8.5)]
     top = _MARGIN + 0.24 * max(1, len(titles)) + 0.12
     height = top + sum(rows) + _FOOTER_LINE * len(footer) + _MARGIN
     # More than 400 pixels per inch only make files large.
@@ -99,14 +107,21 @@ def region_figure(
         figure = Figure(figsize=(inner + 2 * _MARGIN, height), dpi=150, facecolor="white")
         for i, line in enumerate(titles):
             _text(figure, _MARGIN, _MARGIN + 0.24 * i, line, fontsize=13, fontweight="bold")
-        _draw_scale(_axes(figure, "scale", left, _MARGIN + 0.06, 0.8 * _COSINES, 0.1))
+        ax = _axes(figure, "scale", left, _MARGIN + 0.06, 0.8 * _COSINES, 0.1)
+        _draw_scale(ax, _COLORS, "cosine -1", "1")
+        if margins is not None:
+            ax = _axes(figure, "margin scale", left - _SECOND_SCALE, _MARGIN + 0.06, 0.4 * _COSINES, 0.1)
+            _draw_scale(ax, _MARGINS, "margin 0", "1")
         for layer, mask, row in zip(layers, masks, rows, strict=True):
             _draw_head(figure, top, inner, layer)
             y = top + _HEAD + _CAPTION
-            for i, (label, caption) in enumerate(_PANELS.items()):
+            for i, (label, caption) in enumerate(panels.items()):
                 across, down = (0.0, panel[1] + _CAPTION) if stacked else (max(panel[0], _CELL) + _GAP, 0.0)
                 ax = _axes(figure, label, _MARGIN + i * across, y + i * down, *panel, caption=caption)
-                _draw_panel(ax, panel, mask, photo if label != "map" else None, colored=label != "photo")
+                if label == "margin" and margins is not None:
+                    _draw_margins(ax, margins[layer.name])
+                else:
+                    _draw_panel(ax, panel, mask, photo if label != "map" else None, colored=label != "photo")
             side = _side(layer.num_regions)
             ax = _axes(figure, "legend", _MARGIN + block + _GAP, y, _LEGEND, side, caption="share of positions")
             _draw_legend(ax, layer)
@@ -182,10 +197,18 @@ def _draw_panel(ax: Axes, panel: tuple[float, float], mask: _Mask, photo: _Photo
             colors = np.concatenate((colors, np.full((*mask.shape, 1), 0.5)), axis=2)
         ax.imshow(colors, extent=extent, aspect="auto", interpolation="nearest")
     if photo is not None:
-        width = min(0.8, 18 * min(panel[0] / columns, panel[1] / rows))  # a quarter of a position where they are small
+        width = min(0.8, 11 * min(panel[0] / columns, panel[1] / rows))  # a seventh of a position where they are small
         for factor, color in ((2.2, "black"), (1.0, "white")):
             lines = LineCollection(_boundaries(mask), lw=factor * width, colors=color, capstyle="projecting")
             ax.add_collection(lines, autolim=False)
+
+
+def _draw_margins(ax: Axes, margins: NDArray[np.floating[Any]]) -> None:
+    rows, columns = margins.shape
+    ax.imshow(margins, cmap=_MARGINS, vmin=0, vmax=1, extent=(0, columns, rows, 0), aspect="auto",
+              interpolation="nearest")  # fmt: skip
+    for row, column in np.argwhere(np.isnan(margins)):
+        ax.add_patch(Rectangle((column, row), 1, 1, fc="0.88", ec="0.55", hatch="/////", lw=0))
 
 
 def _boundaries(mask: _Mask) -> list[list[tuple[int, int]]]:
@@ -243,8 +266,8 @@ def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:
             ax.text(x + width / 2, y + height / 2, str(j), **style)
 
 
-def _draw_scale(ax: Axes) -> None:
-    ax.imshow(np.linspace(-1, 1, 201)[None], cmap=_COLORS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+def _draw_scale(ax: Axes, colors: Colormap, first: str, last: str) -> None:
+    ax.imshow(np.linspace(0, 1, 201)[None], cmap=colors, aspect="auto", interpolation="nearest")
     style: dict[str, Any] = {"transform": ax.transAxes, "va": "center_baseline", "color": _GREY, "fontsize": 8.5}
-    ax.text(-0.03, 0.5, "cosine -1", ha="right", **style)
-    ax.text(1.03, 0.5, "1", ha="left", **style)
+    ax.text(-0.03, 0.5, first, ha="right", **style)
+    ax.text(1.03, 0.5, last, ha="left", **style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,6 +33,7 @@ from drconv_cli.workers import Workers, workers
 
 if TYPE_CHECKING:
     from drconv.analysis import ImageStatistics, UsageReport
+    from drconv.viz import GridColumn
 
 __all__ = ["visualize"]
 
@@ -114,7 +116,7 @@ def visualize(
             paths = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))]
         else:
             paths = find_images(images)
-        files = _Files.of(paths, output, figure_format, figures)
+        files = _Files.of(paths, output, figure_format, figures, statistics == "full")
         _check_apart(paths, files.all)
         check_free(files.all, force)
         # Only now: no process writes before all have looked.
@@ -138,11 +140,10 @@ def visualize(
     arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size}
     arguments |= {"statistics": statistics, "labels": None if labels is None else str(labels)}
     data = envelope("visualize", arguments, environment(target.device), report, [note, *outcome.failures])
-    if files.usage is not None:
-        _draw_usage(outcome.usage, files.usage, f"Regions of {target.title}", note, force)
+    _draw_set(outcome, files, f"Regions of {target.title}", note, force)
     write_file(files.statistics, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
     emit(report, data, destination)
-    written = [x.figure for x in outcome.images if x.figure] + [str(x) for x in (files.usage, files.rows) if x]
+    written = [str(path) for path in files.all if path != files.statistics]
     notice(f"wrote {', '.join([*written[:4], *(['...'] if len(written) > 4 else [])])} and {files.statistics}")
     if outcome.failures:
         raise DrconvError(
@@ -158,36 +159,44 @@ class _Files:
 
     Attributes:
         figures: one for each image, or none.
+        filters: one more for each image, with full statistics.
         each: whether the statistics of each image are kept.
-        usage: picture of the set.
+        grid: picture of the images side by side, if they are few.
+        usage: picture of how regions are used over the set.
         rows: CSV of all images.
         statistics: JSON.
     """
 
     figures: tuple[Path, ...]
+    filters: tuple[Path, ...]
     each: bool
+    grid: Path | None
     usage: Path | None
     rows: Path | None
     statistics: Path
 
     @classmethod
-    def of(cls, images: list[Path], output: Path, suffix: str, figures: str) -> _Files:
-        """Choose names; a picture has its image's stem, numbered where two share one."""
+    def of(cls, images: list[Path], output: Path, suffix: str, figures: str, full: bool) -> _Files:
+        """Choose names; a picture has its image's stem, numbered where that is taken."""
         several, few = len(images) > 1, len(images) <= MOST_PICTURES
         draws_each = figures == "each" or (figures == "auto" and few)
         draws_set = several and figures in ("auto", "set")
-        taken = {"usage"} if several else set()
-        drawn = []
+        endings = ("", "-filters") if full else ("",)
+        taken = {"usage", "grid"} if several else set()
+        stems = []
         for image in images if draws_each else ():
             stem, number = image.stem, 1
-            while stem in taken:
+            while any(stem + ending in taken for ending in endings):
                 number += 1
                 stem = f"{image.stem}-{number}"
-            taken.add(stem)
-            drawn.append(output / f"{stem}.{suffix}")
+            taken.update(stem + ending for ending in endings)
+            stems.append(stem)
+        drawn = [tuple(output / f"{stem}{ending}.{suffix}" for stem in stems) for ending in endings]
         return cls(
-            tuple(drawn),
+            drawn[0],
+            drawn[1] if full else (),
             few,
+            output / f"grid.{suffix}" if draws_set and few else None,
             output / f"usage.{suffix}" if draws_set else None,
             output / "images.csv" if several else None,
             output / "statistics.json",
@@ -196,7 +205,8 @@ class _Files:
     @property
     def all(self) -> list[Path]:
         """Every file."""
-        return [*self.figures, self.statistics, *(path for path in (self.usage, self.rows) if path is not None)]
+        others = (path for path in (self.grid, self.usage, self.rows) if path is not None)
+        return [*self.figures, *self.filters, self.statistics, *others]
 
 
 @dataclass(frozen=True)
@@ -204,6 +214,7 @@ class _Outcome:
     """What all processes found: the images that are few, the use of regions, and what failed."""
 
     images: tuple[ImageStatistics, ...]
+    columns: tuple[GridColumn, ...]
     usage: UsageReport
     failures: list[str]
 
@@ -222,9 +233,11 @@ def _calibrate(drawing: Drawing, paths: list[Path]) -> None:
 def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers) -> _Outcome | None:
     """Run, measure and draw this process's images; the process that leads returns what all found."""
     from drconv.analysis import ImageStatistics, RegionUsage
+    from drconv.viz import GridColumn
 
     usage = RegionUsage()
     done: list[tuple[int, ImageStatistics]] = []
+    columns: list[tuple[int, GridColumn]] = []
     failures: list[tuple[int, str]] = []
     with ExitStack() as stack:
         part = stack.enter_context(rows_part(files.rows.parent, team.rank)) if files.rows else None
@@ -238,6 +251,8 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
                 figure = files.figures[index] if files.figures else None
                 if figure is not None:
                     drawing.draw(measured, path, figure)
+                if files.filters:
+                    drawing.draw_filters(measured, path, files.filters[index])
             except DrconvError as error:
                 if len(paths) == 1:
                     raise
@@ -247,13 +262,15 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
             usage.add(index, str(path), measured.statistics, measured.guided_masks)
             if part is not None:
                 part.add((index, str(path), *row) for row in measured.statistics.rows())
+            if files.grid is not None:
+                columns.append((index, GridColumn(readable_name(path), measured.image.pixels, measured.guided_masks)))
             if files.each:
                 height, width = measured.image.pixels.shape[:2]
                 drawn = None if figure is None else str(figure)
                 done.append((index, ImageStatistics(str(path), (height, width), drawn, measured.statistics)))
         if part is not None:
             part.close()
-        found = team.gather((usage, done, failures, None if part is None else part.path))
+        found = team.gather((usage, done, columns, failures, None if part is None else part.path))
         if team.leads:
             for other, *_ in found[1:]:
                 usage.merge(other)
@@ -263,19 +280,28 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
         team.gather(None)
     if not team.leads:
         return None
-    failed = [text for _, text in sorted(x for _, _, some, _ in found for x in some)]
+    failed = [text for _, text in sorted(x for *_, some, _ in found for x in some)]
     if not usage.num_images:
         raise DrconvError(f"none of {len(paths)} images could be drawn; the first: {failed[0]}")
-    images = sorted((x for _, some, _, _ in found for x in some), key=lambda x: x[0])
-    return _Outcome(tuple(x for _, x in images), usage.report(), failed)
+    images = sorted((x for _, some, *_ in found for x in some), key=itemgetter(0))
+    side_by_side = sorted((x for _, _, some, *_ in found for x in some), key=itemgetter(0))
+    return _Outcome(tuple(x for _, x in images), tuple(x for _, x in side_by_side), usage.report(), failed)
 
 
-def _draw_usage(usage: UsageReport, path: Path, title: str, note: str, force: bool) -> None:
-    from drconv.viz import usage_figure
+def _draw_set(outcome: _Outcome, files: _Files, title: str, note: str, force: bool) -> None:
+    """Write the pictures of all images together."""
+    from drconv.viz import grid_figure, usage_figure
 
-    data = BytesIO()
-    usage_figure(usage, title=title, notes=[note]).savefig(data, format=path.suffix[1:])
-    write_file(path, data.getvalue(), force)
+    drawn = []
+    if files.grid is not None:
+        regions = {layer.name: layer.num_regions for layer in outcome.usage.layers}
+        drawn.append((grid_figure(outcome.columns, regions, title=title, notes=[note]), files.grid))
+    if files.usage is not None:
+        drawn.append((usage_figure(outcome.usage, title=title, notes=[note]), files.usage))
+    for figure, path in drawn:
+        data = BytesIO()
+        figure.savefig(data, format=path.suffix[1:])
+        write_file(path, data.getvalue(), force)
 
 
 def _check_alive(usage: UsageReport) -> None:

@@ -81,7 +81,7 @@ def test_a_few_images_have_pictures_rows_and_usage(net: str, photos: Path, tmp_p
     out = tmp_path / "o"
     done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--json")
     assert done.code == 0, done.err
-    written = ["a.png", "b.png", "c.png", "images.csv", "statistics.json", "usage.png"]
+    written = ["a.png", "b.png", "c.png", "grid.png", "images.csv", "statistics.json", "usage.png"]
     assert sorted(p.name for p in out.iterdir()) == written
     result = json.loads(done.out)["result"]
     assert [Path(x["image"]).name for x in result["images"]] == ["a.PNG", "b.jpg", "c.jpg"]
@@ -107,6 +107,13 @@ def test_many_images_are_only_counted(
     assert result["usage"]["layers"][0]["num_images"] == 3
     done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--figures", "each", "--force")
     assert {"a.png", "b.png", "c.png"} < {p.name for p in out.iterdir()}
+
+
+def test_full_statistics_draw_the_filters(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / "o", "--statistics", "full")
+    assert done.code == 0, done.err
+    written = ["grace_hopper-filters.png", "grace_hopper.png", "statistics.json"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == written
 
 
 def test_no_pictures(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:

@@ -16,7 +16,7 @@ from drconv.analysis.statistics import LayerStatistics, RegionStatistics
 from drconv.errors import ArgumentError
 from drconv.viz import region_colors, region_figure
 
-PANELS = ["photo", "map", "overlay", "legend", "cosines"]
+PANELS = ["photo", "map", "overlay", "margin", "legend", "cosines"]
 
 
 def layer_of(name, mask, num_regions, norms=None, cosines=None):
@@ -38,7 +38,8 @@ def draw(specs, shape=(60, 80), *, title="photo.jpg", notes=()):
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     statistics = RegionStatistics(tuple(layer_of(name, mask, count) for name, mask, count in specs))
     masks = {name: mask for name, mask, _ in specs}
-    return region_figure(pixels, statistics, masks, title=title, notes=notes)
+    margins = {name: np.linspace(0, 1, mask.size).reshape(mask.shape) for name, mask, _ in specs}
+    return region_figure(pixels, statistics, masks, title=title, margins=margins, notes=notes)
 
 
 def random_mask(rows, columns, num_regions):
@@ -80,7 +81,7 @@ def assert_tidy(figure):
     hits = np.argwhere(np.triu(overlapping(frames, frames), 1))
     assert [(figure.axes[i].get_label(), figure.axes[j].get_label()) for i, j in hits] == []
     # A text lies within its own axes or outside all others; the photo must never carry one.
-    pictures = np.array([ax.get_window_extent().extents for label in PANELS[:3] for ax in axes(figure, label)])
+    pictures = np.array([ax.get_window_extent().extents for label in PANELS[:4] for ax in axes(figure, label)])
     assert not overlapping(extents, pictures).any()
 
 
@@ -93,9 +94,9 @@ def test_overlap_check_finds_an_overlap():
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_five_axes_per_layer(rows):
+def test_six_axes_per_layer(rows):
     figure = draw([(f"layer{i}", random_mask(6, 8, 4), 4) for i in range(rows)])
-    assert [ax.get_label() for ax in figure.axes] == ["scale", *PANELS * rows]
+    assert [ax.get_label() for ax in figure.axes] == ["scale", "margin scale", *PANELS * rows]
     for label in PANELS:
         tops = [ax.get_position().y1 for ax in axes(figure, label)]
         assert tops == sorted(tops, reverse=True)
@@ -132,6 +133,27 @@ def test_rendered_map_shows_every_position_in_its_color():
         x = int(box.x0 + (v + 0.5) / 3 * box.width)
         y = int(drawn.shape[0] - box.y1 + (u + 0.5) / 2 * box.height)
         np.testing.assert_allclose(drawn[y, x] / 255, region_colors(6)[region], atol=0.01)
+
+
+def test_margins_have_a_fixed_scale_and_hatched_gaps():
+    statistics = RegionStatistics((layer_of("a", MASK, 2),))
+    margins = np.full(MASK.shape, 0.25)
+    margins[0, 0] = np.nan
+    figure = region_figure(np.zeros((4, 8, 3), np.uint8), statistics, {"a": MASK}, title="", margins={"a": margins})
+    (ax,) = axes(figure, "margin")
+    (image,) = ax.images
+    assert image.get_clim() == (0, 1)
+    assert image.get_interpolation() == "nearest"
+    np.testing.assert_array_equal(image.get_array().filled(np.nan), margins)
+    (gap,) = ax.patches
+    assert (gap.get_xy(), gap.get_hatch()) == ((0, 0), "/////")
+
+
+def test_without_margins_there_is_no_panel_for_them():
+    figure = region_figure(
+        np.zeros((4, 8, 3), np.uint8), RegionStatistics((layer_of("a", MASK, 2),)), {"a": MASK}, title=""
+    )
+    assert axes(figure, "margin") == axes(figure, "margin scale") == []
 
 
 @pytest.mark.parametrize("label", ["photo", "overlay"])

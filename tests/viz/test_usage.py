@@ -1,19 +1,13 @@
 """The figure of a set: every region has a bar and a map, and nothing overlaps or leaves the page."""
 
-import itertools
-
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from drconv.analysis import LayerUsage, UsageReport
 from drconv.analysis.usage import PRIOR_GRID
 from drconv.errors import ArgumentError
 from drconv.viz import usage_figure
 from drconv.viz.palette import region_color
-
-Box = tuple[float, ...]
-"""Left, bottom, right and top, in pixels."""
+from tests.viz.tidy import assert_tidy
 
 
 def layer(name: str, num_regions: int) -> LayerUsage:
@@ -35,35 +29,12 @@ def layer(name: str, num_regions: int) -> LayerUsage:
     )
 
 
-def boxes(figure: Figure) -> list[tuple[str, Box]]:
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    texts = [text for text in [*figure.texts, *(t for ax in figure.axes for t in ax.texts)] if text.get_text()]
-    named = [(str(ax.get_label()), ax) for ax in figure.axes] + [(f"text {text.get_text()}", text) for text in texts]
-    return [(name, tuple(map(float, item.get_window_extent(renderer).extents))) for name, item in named]
-
-
-def shared(one: Box, other: Box) -> bool:
-    """Whether two boxes share more than a pixel."""
-    return all(min(one[i + 2], other[i + 2]) - max(one[i], other[i]) > 1 for i in (0, 1))
-
-
 @pytest.mark.parametrize("counts", [(8,), (1, 2), (8, 16, 9), (4,) * 12], ids=str)
 def test_nothing_overlaps_or_leaves_the_page(counts: tuple[int, ...]) -> None:
     usage = UsageReport(tuple(layer(f"stage{i}.0.a_rather_long_name.branch2.0", c) for i, c in enumerate(counts)))
     figure = usage_figure(usage, title="A title that is rather long " * 4, notes=["note " * 60])
-    width, height = figure.get_size_inches() * figure.dpi
-    found = boxes(figure)
-    for name, (left, bottom, right, top) in found:
-        assert left >= -1, name
-        assert bottom >= -1, name
-        assert right <= width + 1, name
-        assert top <= height + 1, name
-    texts = [item for item in found if item[0].startswith("text")]
-    maps = [item for item in found if item[0] == "prior"]
-    assert len(maps) == sum(counts)
-    for group in (texts, maps):
-        for (one, here), (other, there) in itertools.combinations(group, 2):
-            assert not shared(here, there), f"{one!r} overlaps {other!r}"
+    assert_tidy(figure)
+    assert sum(ax.get_label() == "prior" for ax in figure.axes) == sum(counts)
 
 
 def test_bars_have_the_regions_colours_and_shares() -> None:
