@@ -1,7 +1,7 @@
 """The two layouts of a feature map: which one a tensor has, and arguments and modules brought into one."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from drconv.analysis.profile.options import LAYOUTS
 from drconv.kernels import memory_format_of
 
 __all__ = ["arguments_in", "layout_of", "module_in", "tensor_in"]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def layout_of(tensor: Tensor) -> str:
@@ -28,6 +30,7 @@ def arguments_in(args: tuple[Any, ...], layout: str) -> tuple[Any, ...]:
     return tuple(tensor_in(arg, layout) if isinstance(arg, Tensor) else arg for arg in args)
 
 
-def module_in(module: nn.Module, layout: str) -> nn.Module:
+def module_in(module: Module, layout: str) -> Module:
     """Return a copy of a module with its convolutions' weights in a layout."""
-    return deepcopy(module).to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload, no-any-return]
+    copy: Module = deepcopy(module).to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    return copy

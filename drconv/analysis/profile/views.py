@@ -18,9 +18,9 @@ class StagedProfile:
     def to_table(self) -> Table:
         """Return a row per stage, their sum, and the layer as it runs."""
         columns = (
-            Column("target"), Column("shape"), Column("backend"), Column("layout"), Column("stage"), Column("median", "seconds"),
-            Column("share of time", "share"), Column("MAdds", "count"), Column("share of MAdds", "share"),
-            Column("vs sum", "ratio"), Column("remark"),
+            Column("target"), Column("shape"), Column("backend"), Column("layout"), Column("stage"),
+            Column("median", "seconds"), Column("share of time", "share"), Column("MAdds", "count"),
+            Column("share of MAdds", "share"), Column("vs sum", "ratio"), Column("remark"),
         )  # fmt: skip
         rows: list[tuple[Cell, ...]] = []
         for target in self.report.targets:
