@@ -177,6 +177,21 @@ class ProfiledNetwork:
                 images = torch.randn(self.input_shape, generator=torch.Generator().manual_seed(self.seed))
             return images.to(self.device, like.dtype).contiguous()
 
+    def _ready(self) -> torch.Tensor:
+        """Return the input, after a network that has seen no data has taken its BatchNorm statistics from it.
+
+        Without them the signal fades from layer to layer, and one region is left.
+        """
+        from drconv.analysis import model_errors
+        from drconv.models import calibrate_batch_norm, has_fresh_batch_norm
+
+        images, model = self._input(), self.target.model
+        if has_fresh_batch_norm(model):
+            with model_errors(model, self.input_shape):
+                calibrate_batch_norm(model, images)
+            notice("the network has seen no data: BatchNorm takes the statistics of the input")
+        return images
+
     def plan(self, options: ProfileOptions) -> ProfilePlan:
         """Return what would be timed."""
         from drconv.analysis import plan_model
@@ -187,7 +202,7 @@ class ProfiledNetwork:
         """Time it."""
         from drconv.analysis import profile_model
 
-        return profile_model(self.target.model, self._input(), self._options(options), progress=step)
+        return profile_model(self.target.model, self._ready(), self._options(options), progress=step)
 
     def _options(self, options: ProfileOptions) -> ProfileOptions:
         return replace(options, layers=False) if self.only_network else options

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "drconv_cli.output",
         "drconv_cli.sweep",
         "drconv_cli.target",
+        "drconv.models",
         "drconv.analysis",
         "drconv.viz",
         *LEAVES,

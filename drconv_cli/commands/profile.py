@@ -93,6 +93,7 @@ def profile(
         OrderName, typer.Option("--filter-order", help="With --scope operator: of the filters in memory.")
     ] = "generator",
     backend: BackendOpt = None,
+    naive: Annotated[bool, typer.Option("--naive/--no-naive", help="Time applying all filters, too.")] = True,
     layout: Annotated[
         LayoutName, typer.Option("--layout", help="Of the dynamic candidates; conv2d is timed in both.")
     ] = "own",
@@ -185,8 +186,8 @@ def profile(
         torch.set_num_threads(threads)
     stop = StopRule(rounds, noise or StopRule.target_noise, max_time, min_rounds, warmup)
     options = ProfileOptions(
-        tuple(backend) if backend else None, layout, which, stop, comma_list(cache), every_layer, stages=stages,
-        trace=trace,
+        tuple(backend) if backend else None, layout, which, stop, naive, comma_list(cache), every_layer,
+        stages=stages, trace=trace,
     )  # fmt: skip
     subject: Subject
     arguments: dict[str, Any] = {}
@@ -200,7 +201,7 @@ def profile(
         arguments |= target.arguments
     arguments |= {
         "layer": layer, "input_shape": subject.input_shape, "pass": which, "scope": scope, "maps": maps or None,
-        "occurring": occurring, "filter_order": filter_order, "backends": backend, "layout": layout,
+        "occurring": occurring, "filter_order": filter_order, "backends": backend, "naive": naive, "layout": layout,
         "every_layer": every_layer, "stages": stages, "rounds": rounds, "target_noise": stop.target_noise,
         "max_time": max_time, "min_rounds": min_rounds, "warmup": warmup, "cache": cache, "sweep": axes,
         "plot": plot, "trace": trace, "compare": compare, "fail_over": limit, "threads": threads,

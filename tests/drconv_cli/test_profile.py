@@ -257,3 +257,29 @@ def test_wrong_usage_exits_with_2(arguments: list[str], run_cli: Cli) -> None:
     done = run_cli("profile", *arguments)
     assert (done.code, done.out) == (2, "")
     assert "Usage:" in done.err
+
+
+def test_a_network_that_has_seen_no_data_takes_statistics_first(tmp_path: Path, run_cli: Cli) -> None:
+    """Else its signal fades, and the regions that are timed are not those of any network in use."""
+    path = tmp_path / "faint.py"
+    path.write_text(
+        "from torch import nn\n"
+        "from drconv import DRConv2d\n"
+        "def faint(seen=False):\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), DRConv2d(8, 8, 1))\n"
+        "    nn.init.normal_(net[0].weight, std=1e-3)\n"
+        "    net[2].guide.bias.data[3] = 0.5\n"
+        "    return net\n"
+        "def seen():\n"
+        "    net = faint()\n"
+        "    net[1].running_mean += 1e-9\n"
+        "    return net\n"
+    )
+    options = ("--size", 16, "--backend", "eager", "--no-naive", *ONCE, "--json")
+    regions = {}
+    for name in ("faint", "seen"):
+        done = run_cli("profile", f"{path}:{name}", *options)
+        assert done.code == 0, done.err
+        assert ("BatchNorm takes the statistics of the input" in done.err) == (name == "faint")
+        regions[name] = json.loads(done.out)["result"]["targets"][0]["maps"]["regions"]
+    assert regions["seen"] == 1 < regions["faint"]

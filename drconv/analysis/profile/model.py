@@ -90,10 +90,16 @@ def profile_model(
         if asked.trace is not None:
             write_trace(asked.trace, runs, device)
     mode = "eval mode" if asked.which == "forward" else "layers in eval mode, the network in train mode"
-    note = f"Layers are timed whole (with all that makes their filters), on the inputs they get in the network; {mode}."
+    notes = [
+        f"Layers are timed whole (with all that makes their filters), on the inputs they get in the network; {mode}."
+    ]
+    occurring = [target.maps.regions for target in targets if target.maps is not None]
+    if occurring:
+        span = sorted({f"{min(occurring):.1f}", f"{max(occurring):.1f}"})
+        notes.append(f"Regions that occur in a sample, on average: {' to '.join(span)} over the layers.")
     return ProfileReport(
         tuple(targets), tuple(input.shape), str(input.dtype).removeprefix("torch."), stamp(device), asked.which,
-        stop=asked.stop, peaks=peaks, notes=(note,),
+        stop=asked.stop, peaks=peaks, notes=tuple(notes),
     )  # fmt: skip
 
 

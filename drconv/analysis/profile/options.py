@@ -26,7 +26,8 @@ class ProfileOptions:
     """How to profile.
 
     Attributes:
-        backends: to time beside `conv2d` and `naive`; None times those that a call would choose from.
+        backends: to time beside `conv2d`; None times those that a call would choose from.
+        naive: whether to time `naive`, too.
         layout: of the dynamic candidates: the input's own, NCHW, channels_last, or both. `conv2d` is timed in both
             layouts in any case.
         which: "forward" in inference mode; "backward" without its forward pass, which runs untimed before it; "step",
@@ -50,6 +51,7 @@ class ProfileOptions:
     layout: Layout = "own"
     which: Pass = "forward"
     stop: StopRule = field(default_factory=StopRule)
+    naive: bool = True
     caches: tuple[str, ...] = ("warm",)
     every_layer: bool = False
     layers: bool = True
@@ -79,7 +81,7 @@ class ProfileOptions:
         named = self.backends
         if named is None:
             named = tuple(name for name, backend in BACKENDS.items() if backend.automatic)
-        return list(dict.fromkeys([*named, "naive"]))
+        return list(dict.fromkeys([*named, "naive"] if self.naive else named))
 
     def layouts(self, own: str) -> tuple[str, ...]:
         """Return the layouts of dynamic candidates for an input that has its own."""
