@@ -17,9 +17,10 @@ namespace {
 constexpr Int kBandBytes = 768 << 10;
 constexpr Int kTransposedBandBytes = 384 << 10;
 
-// Rows that are read in place are fetched ahead if all maps together are larger than this, and if a row is long enough
-// for its arithmetic to hide the extra instructions.
+// Rows that are read in place are fetched ahead if all maps together are larger than the second caches, or, where a row
+// is so short that its arithmetic hardly hides the extra instructions, than a good part of the third.
 constexpr Int kNearBytes = 1 << 20;
+constexpr Int kFarBytes = 8 << 20;
 constexpr Int kLongRow = 32;
 
 // Elements of a plane that several threads write vector by vector: a page. With larger ones every vector is on another.
@@ -221,8 +222,8 @@ struct ForwardOf {
     call.depth_stride = filter.depth_stride;
     call.out_stride = out.channels;
     call.out_index = memory.list + begin;
-    call.far = reads_in_place(in, geometry) && call.depth >= kLongRow &&
-               batch * geometry.positions() * (in.channels + out.channels) * 4 > kNearBytes;
+    const Int bytes = batch * geometry.positions() * (in.channels + out.channels) * 4;
+    call.far = reads_in_place(in, geometry) && bytes > (call.depth >= kLongRow ? kNearBytes : kFarBytes);
     const Int columns = bank.view.columns;
     for (Int g = 0; g < groups; g++) {
       const Int from = column_parts == 1 ? 0 : column_first(part);
