@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drconv.analysis import RegionStatistics
     from drconv.viz import LoadedImage
 
-__all__ = ["Drawing", "Measured"]
+__all__ = ["Drawing", "Measured", "describe_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,16 @@ class Drawing:
                 raise unknown_name("layer", pattern, list(grids))
             chosen.update(found)
         return [name for name in grids if name in chosen]
+
+
+def describe_weights(target: Target, fresh: bool) -> str:
+    """Return a line on where the weights come from, and what that means for the regions."""
+    line = f"{target.title} with {target.weights}"
+    if fresh:
+        line += ", BatchNorm statistics of the first image"
+    if target.is_random:
+        line += ": regions show the architecture, not anything learned; give trained weights with --checkpoint"
+    return line
 
 
 def _load_labels(path: Path, photo: tuple[int, ...]) -> NDArray[Any]:

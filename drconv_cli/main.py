@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from drconv.errors import DrconvError
 from drconv.version import __version__
+from drconv_cli.commands.compare import compare
 from drconv_cli.commands.env import env
 from drconv_cli.commands.flops import flops
 from drconv_cli.commands.models import models
@@ -55,7 +56,7 @@ def _with_stdout_for_data(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (flops, profile, visualize, models, env, schema):
+for _command in (flops, profile, visualize, compare, models, env, schema):
     app.command()(_with_stdout_for_data(_command))
 
 

@@ -89,7 +89,7 @@ ONLY_IN = {
     "fvcore": ("drconv.analysis.flops",),
     "triton": ("drconv.kernels.triton",),
     "safetensors": ("drconv.models.checkpoint",),
-    "scipy": ("drconv.analysis.shapes", "drconv.analysis.order"),
+    "scipy": ("drconv.analysis.matching", "drconv.analysis.order", "drconv.analysis.shapes"),
     "sklearn": ("drconv.analysis.agreement",),
 }
 LATE = (

@@ -1,5 +1,6 @@
 """Measure any model: every function returns a frozen result of plain numbers."""
 
+from drconv.analysis.comparison import ComparisonReport, LayerComparison
 from drconv.analysis.environment import environment, find_device
 from drconv.analysis.environment_report import EnvironmentReport, describe_environment
 from drconv.analysis.flops import (
@@ -39,11 +40,13 @@ from drconv.analysis.timing import StopRule
 from drconv.analysis.usage import LayerUsage, RegionUsage, UsageReport
 
 __all__ = [
+    "ComparisonReport",
     "CrossCheck",
     "EnvironmentReport",
     "FlopReport",
     "FlopTree",
     "ImageStatistics",
+    "LayerComparison",
     "LayerRegions",
     "LayerSpec",
     "LayerStatistics",

@@ -1,5 +1,6 @@
 """Pictures of regions, counts and times: results become figures here. No file is written and nothing is measured."""
 
+from drconv.viz.comparison import ComparisonRow, comparison_figure
 from drconv.viz.figure import region_figure
 from drconv.viz.grid import GridColumn, grid_figure
 from drconv.viz.image import LoadedImage, load_image
@@ -10,8 +11,10 @@ from drconv.viz.sweep import sweep_figure
 from drconv.viz.usage import usage_figure
 
 __all__ = [
+    "ComparisonRow",
     "GridColumn",
     "LoadedImage",
+    "comparison_figure",
     "grid_figure",
     "load_image",
     "load_labels",

@@ -7,12 +7,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from drconv.errors import ArgumentError
-from drconv.viz.palette import region_color, region_colors
-from drconv.viz.text import ink_on, shortened, wrapped
+from drconv.viz.inches import draw_key, put_text
+from drconv.viz.palette import region_colors
+from drconv.viz.text import shortened, wrapped
 
 __all__ = ["GridColumn", "grid_figure"]
 
@@ -70,15 +70,15 @@ def grid_figure(
     width = inner + 2 * _MARGIN
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=200)
-        _text(figure, _MARGIN, height - 0.28, shortened(title, 0.96 * inner, 11, "bold"), fontsize=11, weight="bold")
+        put_text(figure, _MARGIN, height - 0.28, shortened(title, 0.96 * inner, 11, "bold"), fontsize=11, weight="bold")
         for row, name in enumerate([None, *num_regions]):
             top = height - _TITLE - _NAME - row * (_HEIGHT + _NAME)
             if name is not None:
-                _text(figure, _MARGIN, top + _NAME / 2, shortened(name, 0.96 * inner, 8.5), color=_GREY)
+                put_text(figure, _MARGIN, top + _NAME / 2, shortened(name, 0.96 * inner, 8.5), color=_GREY)
             left = _MARGIN
             for column, across in zip(columns, widths, strict=True):
                 if name is None:
-                    _text(figure, left, top + _NAME / 2, shortened(column.name, across, 8.5))
+                    put_text(figure, left, top + _NAME / 2, shortened(column.name, across, 8.5))
                 place = (left / width, (top - _HEIGHT) / height, across / width, _HEIGHT / height)
                 ax = figure.add_axes(place, label="photo" if name is None else "overlay", xticks=[], yticks=[])
                 ax.imshow(column.pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
@@ -87,26 +87,7 @@ def grid_figure(
                     colors = np.dstack((region_colors(num_regions[name])[mask], np.full(mask.shape, 0.6)))
                     ax.imshow(colors, extent=(0, 1, 1, 0), aspect="auto", interpolation="nearest")
                 left += across + _GAP
-        _draw_key(figure, max(num_regions.values()), _MARGIN + _LINE * len(lines) + 0.12)
+        draw_key(figure, _MARGIN, _MARGIN + _LINE * len(lines) + 0.12, max(num_regions.values()))
         for index, line in enumerate(lines):
-            _text(figure, _MARGIN, _MARGIN / 2 + _LINE * (len(lines) - index - 0.5), line, color=_GREY)
+            put_text(figure, _MARGIN, _MARGIN / 2 + _LINE * (len(lines) - index - 0.5), line, color=_GREY)
     return figure
-
-
-def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(x / width, y / height, text, va="center_baseline", **{"fontsize": 8.5, **style})
-
-
-def _draw_key(figure: Figure, count: int, bottom: float) -> None:
-    """Draw a swatch for each region, from the left margin."""
-    width, height = figure.get_size_inches()
-    _text(figure, _MARGIN, bottom + 0.1, "region", color=_GREY)
-    left = _MARGIN + 0.5
-    side = min(0.32, (width - _MARGIN - left) / count)
-    for j in range(count):
-        color = region_color(j)
-        figure.add_artist(Rectangle(((left + j * side) / width, bottom / height), side / width, 0.2 / height, fc=color,
-                                    ec="white", lw=0.5))  # fmt: skip
-        _text(figure, left + (j + 0.5) * side, bottom + 0.1, str(j), ha="center", color=ink_on(color),
-              fontsize=min(8.0, 40 * side))  # fmt: skip

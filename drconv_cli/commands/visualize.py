@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drconv.errors import DrconvError, FileError
-from drconv_cli.drawing import Drawing
+from drconv_cli.drawing import Drawing, describe_weights
 from drconv_cli.images import STDIN, find_images, read_stdin
 from drconv_cli.options import (
     MODEL_HELP,
@@ -28,7 +28,7 @@ from drconv_cli.options import (
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import join_parts, rows_part
-from drconv_cli.target import Target, open_target
+from drconv_cli.target import open_target
 from drconv_cli.workers import Workers, workers
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def visualize(
 
         # A network that has seen no data needs statistics before its regions are more than one.
         fresh = checkpoint is None and has_fresh_batch_norm(target.model)
-        note = _describe_weights(target, fresh)
+        note = describe_weights(target, fresh)
         if team.leads:
             notice(note)
         drawing = Drawing(target, layers, size, statistics == "full", _label_paths(paths, labels), (note,), force)
@@ -316,16 +316,6 @@ def _check_apart(images: list[Path], written: list[Path]) -> None:
     for path in written:
         if path.resolve() in photos:
             raise FileError(f"{path} would replace the photo of that name; choose another directory with --output")
-
-
-def _describe_weights(target: Target, fresh: bool) -> str:
-    """Return a line on where the weights come from, and what that means for the regions."""
-    line = f"{target.title} with {target.weights}"
-    if fresh:
-        line += ", BatchNorm statistics of the first image"
-    if target.is_random:
-        line += ": regions show the architecture, not anything learned; give trained weights with --checkpoint"
-    return line
 
 
 def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:

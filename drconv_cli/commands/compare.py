@@ -1,0 +1,182 @@
+"""`drconv compare`: how well the regions of two checkpoints, two layers or two images agree."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from drconv.errors import FileError
+from drconv_cli.drawing import Drawing, Measured, describe_weights
+from drconv_cli.options import (
+    MODEL_HELP,
+    CheckpointOpt,
+    ConvertOpt,
+    DeviceOpt,
+    ForceOpt,
+    FormatOpt,
+    JsonOpt,
+    SeedOpt,
+)
+from drconv_cli.output import Destination, check_free, emit, envelope, notice, readable_name, write_file
+from drconv_cli.target import open_target
+
+if TYPE_CHECKING:
+    from drconv.analysis import LayerComparison
+    from drconv.viz import ComparisonRow
+
+__all__ = ["compare"]
+
+Kind = Literal["auto", "checkpoints", "layers", "images"]
+
+_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, the name of a layer, or an image.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "-i", help="Photo to compare checkpoints or layers on.", show_default=False),
+    ] = None,
+    kind: Annotated[Kind, typer.Option("--of", help="What A and B are; auto looks at their names.")] = "auto",
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    checkpoint: CheckpointOpt = None,
+    convert: ConvertOpt = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layers",
+            metavar="NAME",
+            help="Layer or pattern, for checkpoints and images; 'all' for all; repeatable.",
+            show_default="the last layer at each map size",
+        ),
+    ] = None,
+    size: Annotated[
+        int, typer.Option("--size", min=1, max=100_000, help="Shorter side of the image, in pixels.")
+    ] = 224,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture", help="Also draw both maps and where they differ (png, svg, pdf).", show_default=False
+        ),
+    ] = None,
+    seed: SeedOpt = 0,
+    device: DeviceOpt = "auto",
+    format: FormatOpt = None,
+    as_json: JsonOpt = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the table or JSON.", show_default=False)
+    ] = None,
+    force: ForceOpt = False,
+) -> None:
+    """Say on how many positions the regions of two checkpoints, two layers or two images agree.
+
+    Two checkpoints or layers number their regions as it happens, so these are matched first, by the positions that they
+    share. One layer has the same regions on two images.
+    """
+    destination = Destination.of(format, as_json, output, force)
+    kind = _kind(first, second) if kind == "auto" else kind
+    if (kind == "images") == (image is not None):
+        words = "are images themselves" if kind == "images" else f"are {kind}, so a photo is needed: --image photo.jpg"
+        raise typer.BadParameter(f"A and B {words}")
+    if kind == "layers" and layers:
+        raise typer.BadParameter("--layers is for checkpoints and images; A and B are the layers")
+    if kind == "checkpoints" and checkpoint is not None:
+        raise typer.BadParameter("--checkpoint is for layers and images; A and B are the checkpoints")
+    if picture is not None:
+        if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise typer.BadParameter(f"--picture must end in .png, .svg or .pdf, got {picture}")
+        check_free([picture], force)
+    from drconv.analysis import ComparisonReport, environment
+    from drconv.models import has_fresh_batch_norm
+
+    def measure(weights: Path | None, photo: Path, names: list[str] | None) -> tuple[Measured, str, Any]:
+        target = open_target(model, weights, device, seed, convert)
+        fresh = weights is None and has_fresh_batch_norm(target.model)
+        note = describe_weights(target, fresh)
+        drawing = Drawing(target, names, size, False, {}, (note,), force)
+        if fresh:
+            drawing.calibrate(image or Path(first))
+        return drawing.measure(photo), note, target
+
+    if kind == "checkpoints":
+        assert image is not None
+        (a, note, target), (b, other, _) = (measure(Path(path), image, layers) for path in (first, second))
+        notes = [note, other]
+    elif kind == "images":
+        (a, note, target), (b, _, _) = (measure(checkpoint, Path(path), layers) for path in (first, second))
+        notes = [note]
+    else:
+        assert image is not None
+        a, note, target = measure(checkpoint, image, list(dict.fromkeys((first, second))))
+        b, notes = a, [note]
+    named = [(first, second)] if kind == "layers" else [(layer.name, layer.name) for layer in a.statistics.layers]
+    pairs = [_match(a, b, *names, kind) for names in named]
+    report = ComparisonReport(kind, first, second, tuple(pair for pair, _ in pairs), tuple(notes))
+    arguments = {**target.arguments, "kind": kind, "first": first, "second": second, "layers": layers or []}
+    arguments |= {"image": image, "size": size}
+    if picture is not None:
+        from drconv.viz import comparison_figure
+
+        title = f"{readable_name(Path(first))} and {readable_name(Path(second))}: regions of {target.title}"
+        data = BytesIO()
+        figure = comparison_figure([row for _, row in pairs], title=title, notes=notes)
+        figure.savefig(data, format=picture.suffix[1:].lower())
+        write_file(picture, data.getvalue(), force)
+        notice(f"wrote {picture}")
+    emit(report, envelope("compare", arguments, environment(target.device), report, notes), destination)
+
+
+def _kind(first: str, second: str) -> Kind:
+    """Tell by their names what two things are."""
+    kinds: set[Kind] = set()
+    for name in (first, second):
+        path = Path(name)
+        if path.suffix.lower() in _WEIGHTS:
+            kinds.add("checkpoints")
+        elif path.is_file():
+            kinds.add("images")
+        else:
+            kinds.add("layers")
+    if len(kinds) > 1:
+        raise FileError(
+            f"A and B must be of one kind, got {first} and {second}, which look like {' and '.join(sorted(kinds))}; "
+            "if they are not, say so with --of"
+        )
+    return kinds.pop()
+
+
+def _match(a: Measured, b: Measured, first: str, second: str, kind: Kind) -> tuple[LayerComparison, ComparisonRow]:
+    """Compare one layer of one with one layer of the other."""
+    from drconv.analysis import LayerComparison
+    from drconv.analysis.matching import match_masks
+    from drconv.viz import ComparisonRow
+
+    counts = [
+        next(layer.num_regions for layer in measured.statistics.layers if layer.name == name)
+        for measured, name in ((a, first), (b, second))
+    ]
+    match = match_masks(a.guided_masks[first], b.guided_masks[second], *counts, same_regions=kind == "images")
+    height, width = match.first.shape
+    comparison = LayerComparison(
+        first,
+        second,
+        (height, width),
+        (counts[0], counts[1]),
+        match.agreement,
+        match.adjusted_mutual_information,
+        match.names,
+        match.overlaps,
+    )
+    row = ComparisonRow(
+        first if first == second else f"{first} and {second}",
+        f"{100 * match.agreement:.1f} % of positions agree, AMI {match.adjusted_mutual_information:.2f}",
+        (a.image.pixels, b.image.pixels),
+        (first, second) if kind == "layers" else ("A", "B"),
+        (match.first, match.second),
+        max(counts[0], 1 + max(match.names)),
+    )
+    return comparison, row
