@@ -91,6 +91,8 @@ ONLY_IN = {
     "safetensors": ("drconv.models.checkpoint",),
     "scipy": ("drconv.analysis.matching", "drconv.analysis.order", "drconv.analysis.shapes"),
     "sklearn": ("drconv.analysis.agreement",),
+    "jinja2": ("drconv.viz.page.template",),
+    "markupsafe": ("drconv.viz.page.template",),
 }
 LATE = (
     "drconv_cli.commands",

@@ -5,6 +5,7 @@ from drconv.viz.figure import region_figure
 from drconv.viz.grid import GridColumn, grid_figure
 from drconv.viz.image import LoadedImage, load_image
 from drconv.viz.labels import load_labels
+from drconv.viz.page import region_page
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.profile import profile_figure
 from drconv.viz.sweep import sweep_figure
@@ -22,6 +23,7 @@ __all__ = [
     "region_color",
     "region_colors",
     "region_figure",
+    "region_page",
     "sweep_figure",
     "usage_figure",
 ]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from drconv.analysis.statistics import LayerStatistics, RegionStatistics
 from drconv.errors import ArgumentError
+from drconv.viz.checked import check_pixels, checked_mask
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.text import ink_on, shortened, text_width, wrapped
 
@@ -77,11 +78,10 @@ def region_figure(
         >>> region_figure(image.pixels, region_statistics(recording), masks, title="photo.jpg").savefig("regions.png")
     """
     layers = statistics.layers
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
-        raise ArgumentError(f"pixels must be uint8 of shape [H, W, 3], got {pixels.dtype} of {list(pixels.shape)}")
+    check_pixels(pixels)
     if not layers:
         raise ArgumentError("statistics must hold at least one layer, got none; run the model while recording")
-    masks = [_checked_mask(layer, guided_masks) for layer in layers]
+    masks = [checked_mask(layer, guided_masks) for layer in layers]
     panels = {label: caption for label, caption in _PANELS.items() if label != "margin" or margins is not None}
     panel, stacked, stretched = _panel_size(pixels.shape[1] / pixels.shape[0])
     block = panel[0] if stacked else len(panels) * (max(panel[0], _CELL) + _GAP) - _GAP
@@ -131,19 +131,6 @@ def region_figure(
         for i, line in enumerate(footer):
             _text(figure, _MARGIN, top + _FOOTER_LINE * i, line, fontsize=8.5, color=_GREY)
     return figure
-
-
-def _checked_mask(layer: LayerStatistics, masks: Mapping[str, _Mask]) -> _Mask:
-    if layer.name not in masks:
-        raise ArgumentError(f"guided_masks must have every layer of the statistics, got none for {layer.name!r}")
-    mask = np.asarray(masks[layer.name])
-    if mask.shape != layer.grid or not np.issubdtype(mask.dtype, np.integer):
-        want = f"integers of shape {list(layer.grid)}"
-        raise ArgumentError(f"the mask of {layer.name!r} must be {want}, got {mask.dtype} of {list(mask.shape)}")
-    if mask.size == 0 or mask.min() < 0 or mask.max() >= layer.num_regions:
-        got = f"{mask.min()} to {mask.max()}" if mask.size else "no position"
-        raise ArgumentError(f"the mask of {layer.name!r} must hold 0 to {layer.num_regions - 1}, got {got}")
-    return mask
 
 
 def _panel_size(aspect: float) -> tuple[tuple[float, float], bool, str]:

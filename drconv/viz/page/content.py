@@ -1,0 +1,106 @@
+"""What a page holds: the photo, the maps as compressed bytes, and the numbers as text."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+from zlib import compress
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from drconv.analysis.statistics import LayerStatistics
+from drconv.version import __version__
+from drconv.viz.page.numbers import layer_facts, nearest_filters, region_columns, share_text
+from drconv.viz.palette import region_color
+from drconv.viz.text import ink_on
+
+__all__ = ["MOST_LAYERS", "MOST_POSITIONS", "MOST_REGIONS", "page_content", "plain"]
+
+MOST_LAYERS, MOST_REGIONS, MOST_POSITIONS = 64, 256, 2**21
+"""A page holds no more; the last is of all layers together."""
+
+_MOST_PIXELS = 1600
+"""Longer side of the photo."""
+
+_STEPS, _UNKNOWN = 10_000, 65_535
+"""A margin is kept in 10,000ths, which are the 4 decimals that are shown."""
+
+_Layer = tuple[LayerStatistics, NDArray[Any], NDArray[Any]]
+
+
+def page_content(pixels: NDArray[np.uint8], layers: Sequence[_Layer]) -> dict[str, Any]:
+    """Return what the template is filled with.
+
+    Args:
+        pixels: photo, `[H, W, 3]`.
+        layers: statistics, guided mask and margins of each, `[U, V]`.
+    """
+    shown = [_layer(*layer) for layer in layers]
+    colors = [region_color(j) for j in range(max(layer.num_regions for layer, *_ in layers))]
+    return {
+        "version": __version__,
+        "photo": _photo(pixels),
+        "layers": shown,
+        "colors": [_hex(color) for color in colors],
+        # What the script needs; the rest is in the page's own text.
+        "data": {
+            "colors": [_hex(color) for color in colors],
+            "inks": [ink_on(color) for color in colors],
+            "layers": [
+                {
+                    **{key: layer[key] for key in ("name", "rows", "columns", "texts", "nearest")},
+                    **_packed(mask, margins),
+                }
+                for layer, (_, mask, margins) in zip(shown, layers, strict=True)
+            ],
+        },
+    }
+
+
+def plain(text: str) -> str:
+    """Return a text that any file takes: no control characters, nothing that UTF-8 lacks."""
+    return "".join(letter if letter.isprintable() else "�" if letter != "\n" else " " for letter in text)
+
+
+def _layer(layer: LayerStatistics, mask: NDArray[Any], margins: NDArray[Any]) -> dict[str, Any]:
+    columns = region_columns(layer)
+    return {
+        "name": plain(layer.name),
+        "rows": layer.grid[0],
+        "columns": layer.grid[1],
+        "verdict": plain(layer.verdict.removeprefix(f"{layer.name}: ")),
+        "facts": layer_facts(layer),
+        "headings": [(column.name, column.meaning) for column in columns],
+        "texts": [list(row) for row in zip(*(column.texts for column in columns), strict=True)],
+        "shares": [share_text(share) for share in layer.region_share],
+        "occurs": [count > 0 for count in layer.region_positions],
+        "nearest": nearest_filters(layer),
+    }
+
+
+def _photo(pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return {
+        "uri": f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}",
+        "width": image.width,
+        "height": image.height,
+        "seen": f"{pixels.shape[1]} × {pixels.shape[0]}",  # noqa: RUF001
+    }
+
+
+def _packed(mask: NDArray[Any], margins: NDArray[Any]) -> dict[str, str]:
+    """Return bytes of the regions, and little-endian 16-bit margins, both compressed by zlib."""
+    known = np.isfinite(margins)
+    steps = np.rint(np.where(known, margins, 0).clip(0, 1) * _STEPS).astype("<u2")
+    steps[~known] = _UNKNOWN
+    parts = {"regions": mask.astype(np.uint8), "margins": steps}
+    return {name: b64encode(compress(part.tobytes(), 9)).decode() for name, part in parts.items()}
+
+
+def _hex(color: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * value):02x}" for value in color)
