@@ -131,6 +131,20 @@ class Drawing:
         drawn.savefig(data, format=figure.suffix[1:])
         write_file(figure, data.getvalue(), self.force)
 
+    def write_page(self, measured: Measured, path: Path, page: Path) -> None:
+        """Write the interactive page of one image."""
+        from drconv.viz import region_page
+
+        text = region_page(
+            measured.image.pixels,
+            measured.statistics,
+            measured.guided_masks,
+            title=f"{readable_name(path)}: regions of {self.target.title}",
+            margins=measured.margins,
+            notes=[*measured.image.notes, *self.notes],
+        )
+        write_file(page, text.encode(), self.force)
+
     def _on_device(self, image: LoadedImage) -> Any:
         like = next(self.target.model.parameters(), image.tensor)
         return image.tensor.to(self.target.device, like.dtype)

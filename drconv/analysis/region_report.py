@@ -20,12 +20,14 @@ class ImageStatistics:
         size: (H, W) as the network saw it.
         figure: where its picture was written; None if it was not drawn.
         statistics: of the chosen layers.
+        page: where its interactive page was written; None without one.
     """
 
     image: str
     size: tuple[int, int]
     figure: str | None
     statistics: RegionStatistics
+    page: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class RegionReport:
         """Return the images, each with its layers, and the usage over all."""
         return {
             "images": [
-                {"image": x.image, "size": list(x.size), "figure": x.figure, **x.statistics.to_dict()}
+                {"image": x.image, "size": list(x.size), "figure": x.figure, "page": x.page, **x.statistics.to_dict()}
                 for x in self.images
             ],
             "usage": None if self.usage is None else self.usage.to_dict(),

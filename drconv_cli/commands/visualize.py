@@ -95,6 +95,12 @@ def visualize(
             "images, and that of the set beyond.",
         ),
     ] = "auto",
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Also write <image name>.html, an interactive page, for each image. Needs the extra 'viz'."
+        ),
+    ] = False,
     fail_dead: Annotated[
         bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
     ] = False,
@@ -116,7 +122,7 @@ def visualize(
             paths = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))]
         else:
             paths = find_images(images)
-        files = _Files.of(paths, output, figure_format, figures, statistics == "full")
+        files = _Files.of(paths, output, figure_format, figures, statistics == "full", report)
         _check_apart(paths, files.all)
         check_free(files.all, force)
         # Only now: no process writes before all have looked.
@@ -136,13 +142,13 @@ def visualize(
         outcome = _draw_all(drawing, paths, files, team)
     if outcome is None:
         return
-    report = RegionReport(outcome.images, (note,), outcome.usage if len(paths) > 1 else None)
+    found = RegionReport(outcome.images, (note,), outcome.usage if len(paths) > 1 else None)
     arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size}
     arguments |= {"statistics": statistics, "labels": None if labels is None else str(labels)}
-    data = envelope("visualize", arguments, environment(target.device), report, [note, *outcome.failures])
+    data = envelope("visualize", arguments, environment(target.device), found, [note, *outcome.failures])
     _draw_set(outcome, files, f"Regions of {target.title}", note, force)
-    write_file(files.statistics, FORMATS["json"].render(report.to_table(), data, None).encode(), force)
-    emit(report, data, destination)
+    write_file(files.statistics, FORMATS["json"].render(found.to_table(), data, None).encode(), force)
+    emit(found, data, destination)
     written = [str(path) for path in files.all if path != files.statistics]
     notice(f"wrote {', '.join([*written[:4], *(['...'] if len(written) > 4 else [])])} and {files.statistics}")
     if outcome.failures:
@@ -160,6 +166,7 @@ class _Files:
     Attributes:
         figures: one for each image, or none.
         filters: one more for each image, with full statistics.
+        pages: one for each image, if they are asked for.
         each: whether the statistics of each image are kept.
         grid: picture of the images side by side, if they are few.
         usage: picture of how regions are used over the set.
@@ -169,6 +176,7 @@ class _Files:
 
     figures: tuple[Path, ...]
     filters: tuple[Path, ...]
+    pages: tuple[Path, ...]
     each: bool
     grid: Path | None
     usage: Path | None
@@ -176,7 +184,7 @@ class _Files:
     statistics: Path
 
     @classmethod
-    def of(cls, images: list[Path], output: Path, suffix: str, figures: str, full: bool) -> _Files:
+    def of(cls, images: list[Path], output: Path, suffix: str, figures: str, full: bool, pages: bool) -> _Files:
         """Choose names; a picture has its image's stem, numbered where that is taken."""
         several, few = len(images) > 1, len(images) <= MOST_PICTURES
         draws_each = figures == "each" or (figures == "auto" and few)
@@ -184,17 +192,20 @@ class _Files:
         endings = ("", "-filters") if full else ("",)
         taken = {"usage", "grid"} if several else set()
         stems = []
-        for image in images if draws_each else ():
+        for image in images if draws_each or pages else ():
             stem, number = image.stem, 1
             while any(stem + ending in taken for ending in endings):
                 number += 1
                 stem = f"{image.stem}-{number}"
             taken.update(stem + ending for ending in endings)
             stems.append(stem)
-        drawn = [tuple(output / f"{stem}{ending}.{suffix}" for stem in stems) for ending in endings]
+        drawn = [
+            tuple(output / f"{stem}{ending}.{suffix}" for stem in stems if draws_each) for ending in ("", "-filters")
+        ]
         return cls(
             drawn[0],
             drawn[1] if full else (),
+            tuple(output / f"{stem}.html" for stem in stems if pages),
             few,
             output / f"grid.{suffix}" if draws_set and few else None,
             output / f"usage.{suffix}" if draws_set else None,
@@ -206,7 +217,7 @@ class _Files:
     def all(self) -> list[Path]:
         """Every file."""
         others = (path for path in (self.grid, self.usage, self.rows) if path is not None)
-        return [*self.figures, *self.filters, self.statistics, *others]
+        return [*self.figures, *self.filters, *self.pages, self.statistics, *others]
 
 
 @dataclass(frozen=True)
@@ -253,6 +264,9 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
                     drawing.draw(measured, path, figure)
                 if files.filters:
                     drawing.draw_filters(measured, path, files.filters[index])
+                page = files.pages[index] if files.pages else None
+                if page is not None:
+                    drawing.write_page(measured, path, page)
             except DrconvError as error:
                 if len(paths) == 1:
                     raise
@@ -266,8 +280,8 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
                 columns.append((index, GridColumn(readable_name(path), measured.image.pixels, measured.guided_masks)))
             if files.each:
                 height, width = measured.image.pixels.shape[:2]
-                drawn = None if figure is None else str(figure)
-                done.append((index, ImageStatistics(str(path), (height, width), drawn, measured.statistics)))
+                drawn, written = (None if file is None else str(file) for file in (figure, page))
+                done.append((index, ImageStatistics(str(path), (height, width), drawn, measured.statistics, written)))
         if part is not None:
             part.close()
         found = team.gather((usage, done, columns, failures, None if part is None else part.path))

@@ -60,7 +60,7 @@ def region_page(
     if (most := max(layer.num_regions for layer in layers)) > MOST_REGIONS:
         raise ArgumentError(f"a page holds layers of at most {MOST_REGIONS} regions, got {most}; leave that layer out")
     masks = [checked_mask(layer, guided_masks) for layer in layers]
-    decided = [checked_shape(layer, margins, "margins", "margins", np.floating) for layer in layers]
+    decided = [checked_shape(layer, margins, "margins", "margins", "floats") for layer in layers]
     if (positions := sum(mask.size for mask in masks)) > MOST_POSITIONS:
         raise ArgumentError(
             f"a page holds at most {MOST_POSITIONS:,} positions in all layers, got {positions:,}; choose fewer layers, "

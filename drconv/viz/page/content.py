@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 from zlib import compress
 
+import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,6 +28,9 @@ _MOST_PIXELS = 1600
 _STEPS, _UNKNOWN = 10_000, 65_535
 """A margin is kept in 10,000ths, which are the 4 decimals that are shown."""
 
+_SHADES = 33
+"""Colours between the smallest and the largest margin."""
+
 _Layer = tuple[LayerStatistics, NDArray[Any], NDArray[Any]]
 
 
@@ -39,14 +43,17 @@ def page_content(pixels: NDArray[np.uint8], layers: Sequence[_Layer]) -> dict[st
     """
     shown = [_layer(*layer) for layer in layers]
     colors = [region_color(j) for j in range(max(layer.num_regions for layer, *_ in layers))]
+    scale = [_hex(color[:3]) for color in mpl.colormaps["cividis"](np.linspace(0, 1, _SHADES))]
     return {
         "version": __version__,
         "photo": _photo(pixels),
         "layers": shown,
         "colors": [_hex(color) for color in colors],
+        "scale": scale,
         # What the script needs; the rest is in the page's own text.
         "data": {
             "colors": [_hex(color) for color in colors],
+            "scale": scale,
             "inks": [ink_on(color) for color in colors],
             "layers": [
                 {
@@ -102,5 +109,5 @@ def _packed(mask: NDArray[Any], margins: NDArray[Any]) -> dict[str, str]:
     return {name: b64encode(compress(part.tobytes(), 9)).decode() for name, part in parts.items()}
 
 
-def _hex(color: tuple[float, float, float]) -> str:
+def _hex(color: Sequence[float]) -> str:
     return "#" + "".join(f"{round(255 * value):02x}" for value in color)

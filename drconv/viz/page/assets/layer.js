@@ -1,5 +1,7 @@
+const FAINT = 70; // opacity, of 255, of regions beside the selected one
+
 // One layer: its map answers to pointer and keys, its legend hides regions, a click lists the nearest filters.
-async function makeLayer(panel, layer, { colors, inks }) {
+async function makeLayer(panel, layer, { colors, inks, scale }) {
   const map = await readMap(layer);
   const find = (selector) => panel.querySelector(selector);
   const stage = find(".map");
@@ -8,6 +10,9 @@ async function makeLayer(panel, layer, { colors, inks }) {
   const slider = find("input[type=range]");
   const boxes = [...panel.querySelectorAll(".legend input")];
   const visible = boxes.map(() => true);
+  const rgb = colors.map(bytesOf);
+  const ramp = scale.map(bytesOf);
+  const largest = map.regions.reduce((most, _, index) => Math.max(most, map.marginAt(index) ?? 0), 0);
   const middle = [map.rows >> 1, map.columns >> 1];
   let place = null; // [row, column]
   let chosen = null; // a region
@@ -20,17 +25,27 @@ async function makeLayer(panel, layer, { colors, inks }) {
   };
 
   function drawMap() {
-    const filled = find(".controls input:checked").value === "fill";
+    const mode = find(".controls input:checked").value;
     boxes.forEach((box, region) => (visible[region] = box.checked));
-    paint(canvas, map, colors, visible, chosen);
-    canvas.hidden = !filled;
-    slider.disabled = !filled;
+    paint(canvas, map, mode === "margins" ? shadeOfMargin : shadeOfRegion);
+    canvas.hidden = mode === "boundaries";
+    slider.disabled = canvas.hidden;
+    find(".scale").hidden = mode !== "margins";
     canvas.style.opacity = slider.value / 100;
     find("output").textContent = `${slider.value} %`;
     const shown = (region) => region >= 0 && visible[region];
     drawLines(".lines path:not(.chosen)", (a, b) => a !== b && a >= 0 && b >= 0 && (shown(a) || shown(b)));
     find(".numbers").hidden = !find(".with-numbers").checked;
     for (const number of panel.querySelectorAll(".numbers span")) number.hidden = !visible[number.textContent];
+  }
+
+  function shadeOfRegion(region) {
+    return visible[region] ? [...rgb[region], chosen === null || chosen === region ? 255 : FAINT] : null;
+  }
+
+  function shadeOfMargin(region, margin) {
+    if (!visible[region] || margin === null) return null;
+    return [...ramp[Math.round((margin / (largest || 1)) * (ramp.length - 1))], 255];
   }
 
   function drawLines(selector, separates) {
@@ -52,7 +67,7 @@ async function makeLayer(panel, layer, { colors, inks }) {
   function read(row, column, aloud) {
     place = [row, column];
     const region = map.at(row, column);
-    const margin = map.margin(row, column);
+    const margin = map.marginAt(row * map.columns + column);
     const known = margin === null ? "unknown, scores are not finite" : margin.toFixed(4);
     field("position", `row ${row}, column ${column}`);
     field("margin", known);
@@ -160,6 +175,7 @@ async function makeLayer(panel, layer, { colors, inks }) {
     choose(Number(button.value));
   });
 
+  field("largest", largest.toFixed(4));
   drawNumbers();
   drawMap();
 }

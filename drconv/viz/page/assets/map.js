@@ -1,7 +1,5 @@
 // A region map: its numbers, its picture, its lines. Nothing here knows the page.
 const UNKNOWN = 65535; // the margin of a position whose scores are not finite
-const FAINT = 70; // of 255
-
 async function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -18,23 +16,25 @@ async function readMap(layer) {
     regions,
     // Region of a place, -1 outside the map.
     at: (row, column) => (row < 0 || column < 0 || row >= rows || column >= columns ? -1 : regions[row * columns + column]),
-    margin(row, column) {
-      const steps = margins.getUint16(2 * (row * columns + column), true);
+    marginAt(index) {
+      const steps = margins.getUint16(2 * index, true);
       return steps === UNKNOWN ? null : steps / 10000;
     },
   };
 }
 
-// One pixel of the canvas per position; hidden regions are transparent, and all but a chosen one are faint.
-function paint(canvas, map, colors, visible, chosen) {
+// One pixel of the canvas per position. shade(region, margin) is red, green, blue and opacity, or null for none.
+function paint(canvas, map, shade) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(map.columns, map.rows);
-  const rgb = colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
   map.regions.forEach((region, index) => {
-    const opacity = chosen === null || chosen === region ? 255 : FAINT;
-    if (visible[region]) image.data.set([...rgb[region], opacity], 4 * index);
+    image.data.set(shade(region, map.marginAt(index)) ?? [0, 0, 0, 0], 4 * index);
   });
   context.putImageData(image, 0, 0);
+}
+
+function bytesOf(color) {
+  return [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16));
 }
 
 // The edges between positions a and b for which separates(a, b), as a path; straight runs are one line.
