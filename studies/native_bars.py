@@ -1,344 +1,439 @@
-"""Time the compiled CPU kernels against the bars of docs/backends.md, and print its Markdown tables.
+"""Hold the compiled CPU kernels against their bars: sizes, bars, what was measured, met or missed.
 
-Candidates are interleaved, on noise; forward results are checked against `reference` first. 1.0 is `nn.Conv2d` in the
-faster of its two layouts. The mask and the filters are given, the filters in the order that the kernels read without
-packing (`[B, M, K, K, C, O]` in memory) unless the case says otherwise; the rows of per-call costs time the public
-function.
-Run from the repository root on a quiet machine: `python studies/native_bars.py`.
+1.0 is `nn.Conv2d` in the faster of its two layouts, or the plain network in the layout that a row names. Every
+candidate is checked against `reference` before it is timed, and timed by `drconv.analysis.profile_layer` and
+`profile_model`: interleaved rounds until a noise target or a time limit, each sample right after a call of the same
+candidate. Operators get filters and scores in memory, filters output channels innermost unless the case says otherwise,
+and are called through the public function.
+
+Run from the repository root on a quiet machine, for instance one part after the other:
+`python studies/native_bars.py --output bars.json --only forward`. Parts already in the file are kept; the table printed
+at the end is of all parts in it.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from drconv import region_conv2d
-from drconv.analysis import environment
-from drconv.analysis.timing import Candidate, StopRule, Timing, time_interleaved
-from drconv.kernels import BACKENDS, RegionConvProblem
-from drconv.kernels.native import library
+from drconv import create_model, optimize_for_inference
+from drconv.analysis import LayerSpec, ProfileOptions, StopRule, parse_layer, profile_layer, profile_model
+from drconv.analysis.profile import CandidateProfile, layer_problem, measure_peaks, stamp
+from drconv.analysis.profile.attempts import operator_calls
+from drconv.analysis.timing import Candidate, Timing, time_interleaved
+from drconv.kernels import BACKENDS
+from drconv.models import calibrate_batch_norm
 
-NUM_REGIONS = 8
-TOLERANCE = 1e-5
-"""Largest deviation from `reference`, over the largest value of it."""
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A convolution that keeps the map's size."""
-
-    batch: int
-    channels: int
-    out_channels: int
-    size: int
-    kernel_size: int = 1
-    groups: int = 1
-
-    def __str__(self) -> str:
-        kind = "depthwise " if self.groups > 1 else ""
-        sizes = f"{self.channels}->{self.out_channels} @ {self.size}x{self.size}"
-        return f"{kind}{self.kernel_size}x{self.kernel_size}, {sizes}, batch {self.batch}"
-
-    @property
-    def madds(self) -> int:
-        """Multiply-adds of one filter per position."""
-        per_position = self.out_channels * self.channels // self.groups * self.kernel_size**2
-        return self.batch * self.size**2 * per_position
-
-    @property
-    def filter_bytes(self) -> int:
-        """Bytes of all regions' filters."""
-        return 4 * self.batch * NUM_REGIONS * self.out_channels * self.channels // self.groups * self.kernel_size**2
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Tensors of a shape, in both layouts."""
-
-    shape: Shape
-    inputs: Mapping[str, Tensor]
-    grads: Mapping[str, Tensor]
-    filters: Tensor
-    mask: Tensor
-
-    def of(self, layout: str) -> RegionConvProblem:
-        """Return the sizes as a backend sees them."""
-        shape, pad = self.shape, self.shape.kernel_size // 2
-        size = (shape.size, shape.size)
-        return RegionConvProblem.of(self.inputs[layout], self.filters, size, (1, 1), (pad, pad), (1, 1), shape.groups)
-
-
+M = 8
 LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format}
-S, M = "ShuffleNetV2", "MobileNetV2"
+QUICK = StopRule(max_time=0.6, min_rounds=9, warmup=2)
+SLOW = StopRule(max_time=1.5, min_rounds=7, warmup=1)
+ONE_LAYOUT = ProfileOptions(("native",), roofline=False, memory=False, stop=QUICK, naive=False)
+BOTH = replace(ONE_LAYOUT, layout="both")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bar and what was measured against it.
+
+    Attributes:
+        case: what.
+        bar: None where a number is only reported.
+        at_most: whether the bar is an upper one.
+        measured: by shape.
+    """
+
+    case: str
+    bar: float | None
+    at_most: bool
+    measured: dict[str, float]
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether all shapes keep to the bar."""
+        if self.bar is None:
+            return None
+        values = self.measured.values()
+        return max(values) <= self.bar if self.at_most else min(values) >= self.bar
+
+    def line(self) -> str:
+        """Return a line of the Markdown table."""
+        low, high = min(self.measured.values()), max(self.measured.values())
+        span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f}-{high:.2f}"
+        bar = "" if self.bar is None else f"{'<=' if self.at_most else '>='} {self.bar:g}"
+        verdict = {None: "", True: "met", False: "**missed**"}[self.is_met]
+        return f"| {self.case} | {bar} | {span} | {verdict} |"
+
+
+Rows = Iterator[Row]
+
+
+def spec_of(channels: int, out: int, size: int, kernel: int = 1, groups: int = 1) -> LayerSpec:
+    """Return a layer that keeps the map's size."""
+    return parse_layer(f"in={channels},out={out},size={size},kernel={kernel},groups={groups},regions={M}")
+
+
+def name_of(spec: LayerSpec, batch: int) -> str:
+    """Return a layer's sizes as a key."""
+    kind = "depthwise " if spec.groups > 1 else ""
+    side = f" {spec.kernel_size[0]}x{spec.kernel_size[0]}" if spec.kernel_size[0] > 1 else ""
+    return f"{kind}{spec.in_channels}->{spec.out_channels}{side} @ {spec.size[0]}, batch {batch}"
+
+
+def operator(spec: LayerSpec, batch: int, options: ProfileOptions = BOTH, **other: Any) -> dict[str, CandidateProfile]:
+    """Time the operator; return candidates by label, and stop if one was refused."""
+    settings = {"maps": "blocky", "filter_order": "out-innermost", **other}
+    return timed(profile_layer(spec, options, batch=batch, scope="operator", **settings))
+
+
+def timed(report: Any) -> dict[str, CandidateProfile]:
+    """Return the candidates of the last target by label."""
+    found = {candidate.label: candidate for candidate in report.targets[-1].candidates}
+    refused = {label: c.refusal for label, c in found.items() if c.timing is None}
+    if refused:
+        raise SystemExit(f"not timed: {refused}")
+    return found
+
+
+def ratio(candidate: CandidateProfile) -> float:
+    """Return a time over that of the best convolution."""
+    return candidate.to_conv2d.median
+
+
+SHUFFLENET = ((24, 28), (48, 14), (96, 7), (24, 56), (48, 28), (96, 14), (58, 28), (116, 14), (232, 7))
+MOBILENET = ((16, 96, 112), (24, 144, 56), (32, 192, 28), (64, 384, 14), (384, 64, 14), (960, 160, 7))
 FORWARD = (
-    # name, shapes, bars of channels_last and NCHW
-    (f"1x1, batch 1, {S}", ((24, 24, 28), (48, 48, 14), (96, 96, 7), (24, 24, 56), (48, 48, 28), (96, 96, 14),
-                            (58, 58, 28), (116, 116, 14), (232, 232, 7)), 1, 0.9, 1.15),
-    (f"1x1, batch 1, {M}", ((16, 96, 112), (24, 144, 56), (32, 192, 28), (64, 384, 14), (384, 64, 14),
-                            (960, 160, 7)), 1, 1.1, 1.6),
-    ("1x1, batch 32, square", ((48, 48, 14), (48, 48, 28), (96, 96, 14), (58, 58, 28), (116, 116, 14)), 32, 1.25, 1.45),
-    ("1x1, batch 32, expanding", ((24, 144, 56), (32, 192, 28), (64, 384, 14)), 32, 1.6, 1.9),
-    ("1x1, batch 32, projecting", ((384, 64, 14),), 32, 1.3, 1.7),
-    ("1x1, batch 32, C = 24", ((24, 24, 28),), 32, 1.1, 1.3),
-    ("1x1, batch 32, C = 24, large", ((24, 24, 56),), 32, 1.5, 1.6),
-    ("1x1, large image", ((64, 64, 256),), 1, 1.25, 2.1),
+    # case, batch, shapes, bars of channels_last and NCHW
+    ("1x1, batch 1, ShuffleNetV2", 1, [(c, c, size) for c, size in SHUFFLENET], 0.9, 1.15),
+    ("1x1, batch 1, MobileNetV2", 1, MOBILENET, 1.1, 1.6),
+    ("1x1, batch 32, square", 32, [(c, c, s) for c, s in ((48, 14), (48, 28), (96, 14), (58, 28), (116, 14))], 1.25,
+     1.45),
+    ("1x1, batch 32, expanding", 32, [(24, 144, 56), (32, 192, 28), (64, 384, 14)], 1.6, 1.9),
+    ("1x1, batch 32, projecting", 32, [(384, 64, 14)], 1.3, 1.7),
+    ("1x1, batch 32, C = 24", 32, [(24, 24, 28)], 1.1, 1.3),
+    ("1x1, batch 32, C = 24, large", 32, [(24, 24, 56)], 1.5, 1.6),
+    ("1x1, large image", 1, [(64, 64, 256)], 1.25, 2.1),
+    ("3x3, batch 1", 1, [(64, 64, 56, 3), (128, 128, 28, 3)], 1.2, 1.4),
+    ("3x3, batch 32", 32, [(64, 64, 28, 3)], 1.2, 1.4),
+    ("depthwise 3x3, batch 1", 1, [(96, 96, 56, 3, 96)], 1.3, 1.1),
+    ("depthwise 3x3, batch 8", 8, [(96, 96, 56, 3, 96)], 1.3, 1.1),
 )  # fmt: skip
 
 
-def make(shape: Shape, mask: str) -> Problem:
-    """Draw tensors; regions are smooth blobs or random per position."""
-    torch.manual_seed(0)
-    x = torch.randn(shape.batch, shape.channels, shape.size, shape.size)
-    grad = torch.randn(shape.batch, shape.out_channels, shape.size, shape.size)
-    k, into = shape.kernel_size, shape.channels // shape.groups
-    filters = torch.randn(shape.batch, NUM_REGIONS, k, k, into, shape.out_channels).permute(0, 1, 5, 4, 2, 3)
-    scores = torch.randn(shape.batch, NUM_REGIONS, *((shape.size,) * 2 if mask == "random" else (4, 4)))
-    scores = scores if mask == "random" else F.interpolate(scores, size=(shape.size,) * 2, mode="bicubic")
-    both = ({n: t.contiguous(memory_format=f) for n, f in LAYOUTS.items()} for t in (x, grad))
-    return Problem(shape, *both, filters, scores.argmax(1).to(torch.int32))
-
-
-def convolutions(problem: Problem) -> dict[str, Callable[[], Tensor]]:
-    """Return `nn.Conv2d` in both layouts."""
-    s = problem.shape
-    calls = {}
-    for layout, form in LAYOUTS.items():
-        conv = nn.Conv2d(
-            s.channels, s.out_channels, s.kernel_size, padding=s.kernel_size // 2, groups=s.groups, bias=False
-        )
-        calls[f"conv {layout}"] = partial(conv.to(memory_format=form), problem.inputs[layout])
-    return calls
-
-
-def native(problem: Problem, layout: str, filters: Tensor | None = None) -> Callable[[], Tensor]:
-    """Return the forward pass of the compiled kernels."""
-    forward = BACKENDS["native"].forward()
-    w = problem.filters if filters is None else filters
-    return partial(forward, problem.of(layout), problem.inputs[layout], w, problem.mask)
-
-
-def check(problem: Problem, layout: str, output: Tensor) -> None:
-    """Stop if a result is wrong; a few samples tell."""
-    few = slice(0, 2)
-    reference = BACKENDS["reference"].forward()
-    part = replace(problem.of(layout), batch=min(2, problem.shape.batch))
-    truth = reference(part, problem.inputs[layout][few], problem.filters[few], problem.mask[few].long())
-    error = float((output[few] - truth).abs().max() / truth.abs().max())
-    if not error <= TOLERANCE:
-        raise SystemExit(f"native differs from reference by {error:.1e} on {problem.shape}")
-
-
-def best(timings: Mapping[str, Timing]) -> Timing:
-    """Return the convolution in its faster layout."""
-    return min((t for name, t in timings.items() if name.startswith("conv ")), key=lambda t: t.median)
-
-
-class Study:
-    """Everything measured, as rows for the page and as numbers for the file."""
-
-    def __init__(self, rounds: int) -> None:
-        self.stop = StopRule(rounds=rounds, sample_time=0)
-        self.rows: list[str] = []
-        self.results: list[dict[str, object]] = []
-
-    def time(self, calls: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
-        """Time calls against each other."""
-        return time_interleaved({name: Candidate(call) for name, call in calls.items()}, self.stop, CPU)
-
-    def note(
-        self, case: str, bar: float, ratios: Sequence[float], details: Mapping[str, float], most: bool = True
-    ) -> None:
-        """Hold the worst of some ratios against a bar."""
-        worst = max(ratios) if most else min(ratios)
-        met = worst <= bar if most else worst >= bar
-        sign = "<=" if most else ">="
-        span = f"{min(ratios):.2f}" if len(ratios) == 1 else f"{min(ratios):.2f}-{max(ratios):.2f}"
-        self.rows.append(f"| {case} | {sign} {bar:g} | {span} | {'met' if met else '**missed**'} |")
-        self.results.append({"case": case, "bar": bar, "at_most": most, "ratios": dict(details)})
-        print(self.rows[-1], {name: round(ratio, 2) for name, ratio in details.items()}, flush=True)
-
-    def forward(self, name: str, shapes: Sequence[Shape], bars: tuple[float, float], mask: str = "smooth") -> None:
-        """Measure forward passes over the best convolution, in both layouts."""
+def forward() -> Rows:
+    """Measure the operator's forward pass in both layouts."""
+    for case, batch, shapes, *bars in FORWARD:
         found: dict[str, dict[str, float]] = {layout: {} for layout in LAYOUTS}
         for shape in shapes:
-            problem = make(shape, mask)
-            calls = convolutions(problem) | {layout: native(problem, layout) for layout in LAYOUTS}
-            with torch.inference_mode():
-                for layout in LAYOUTS:
-                    check(problem, layout, calls[layout]())
-                timings = self.time(calls)
+            spec = spec_of(*shape)
+            candidates = operator(spec, batch)
             for layout in LAYOUTS:
-                found[layout][str(shape)] = timings[layout].ratio_to(best(timings)).median
+                found[layout][name_of(spec, batch)] = ratio(candidates[f"native {layout}"])
         for layout, bar in zip(LAYOUTS, bars, strict=True):
-            self.note(f"forward {name}, {layout}", bar, list(found[layout].values()), found[layout])
+            yield Row(f"forward {case}, {layout}", bar, True, found[layout])
 
-    def small_maps(self, bandwidth: float) -> None:
-        """Measure where the filters outweigh the map."""
+
+def small_operators() -> Rows:
+    """Measure where the filters outweigh the map."""
+    bandwidth, found = measure_peaks(CPU, torch.float32).read, {}
+    options = replace(ONE_LAYOUT, layout="channels_last")
+    for channels, out in ((96, 96), (232, 232), (960, 160)):
+        spec = spec_of(channels, out, 7)
+        candidates = operator(spec, 32, options)
+        conv = min(c.timing.median for label, c in candidates.items() if label.startswith("conv2d"))
+        floor = max(conv, 4 * 32 * M * channels * out / bandwidth)
+        found[name_of(spec, 32)] = candidates["native channels_last"].timing.median / floor
+    yield Row("forward 1x1 at 7x7, over max(conv, filter bytes / read bandwidth)", 1.4, True, found)
+
+
+def maps_and_orders() -> Rows:
+    """Measure what scattered regions and filters in PyTorch's order add."""
+    options, found = replace(ONE_LAYOUT, layout="channels_last"), {}
+    for channels, size, batch in ((48, 28, 1), (96, 14, 1), (48, 14, 32), (96, 7, 32)):
+        spec = spec_of(channels, channels, size)
+        salt, blocky = (operator(spec, batch, options, maps=maps) for maps in ("salt", "blocky"))
+        found[name_of(spec, batch)] = ratio(salt["native channels_last"]) / ratio(blocky["native channels_last"])
+    yield Row("random over smooth regions", 1.1, True, found)
+    found = {}
+    for channels, size, batch in ((24, 28, 1), (48, 28, 1), (48, 28, 32), (24, 28, 32)):
+        spec = spec_of(channels, channels, size)
+        torch_order, own = (operator(spec, batch, options, filter_order=o) for o in ("torch", "out-innermost"))
+        found[name_of(spec, batch)] = ratio(torch_order["native channels_last"]) - ratio(own["native channels_last"])
+    yield Row("filters in PyTorch's order, P >= 784: added to the ratio", 0.25, True, found)
+
+
+STEPS = ((24, 28), (48, 14), (48, 28), (96, 14), (116, 14))
+
+
+def backward() -> Rows:
+    """Measure gradients of input and filters, and of the scores."""
+    options = replace(ONE_LAYOUT, layout="channels_last", which="backward")
+    for batch, bar in ((1, 1.0), (32, 1.75)):
         found = {}
-        for channels, out_channels in ((96, 96), (232, 232), (960, 160)):
-            shape = Shape(32, channels, out_channels, 7)
-            problem = make(shape, "smooth")
-            calls = convolutions(problem) | {"native": native(problem, "channels_last")}
-            with torch.inference_mode():
-                timings = self.time(calls)
-            floor = max(best(timings).median, shape.filter_bytes / bandwidth)
-            found[str(shape)] = timings["native"].median / floor
-        self.note("forward 1x1 at 7x7, over max(conv, filter bytes / bandwidth)", 1.4, list(found.values()), found)
+        for channels, size in STEPS:
+            spec = spec_of(channels, channels, size)
+            candidates = operator(spec, batch, options, guide_gradient=False)
+            found[name_of(spec, batch)] = ratio(candidates["native channels_last"])
+        yield Row(f"backward of input and filters, batch {batch}", bar, True, found)
+    peak, found = measure_peaks(CPU, torch.float32).flops, {}
+    for batch in (1, 32):
+        for channels, size in STEPS:
+            spec = spec_of(channels, channels, size)
+            found[name_of(spec, batch)] = products_share(spec, batch, peak)
+    wide = {name: share for name, share in found.items() if not name.startswith("24")}
+    yield Row("gradient of the scores, share of FMA peak, C >= 48", 0.7, False, wide)
+    rest = {name: share for name, share in found.items() if name.startswith("24")}
+    yield Row("gradient of the scores, share of FMA peak, C = 24", 0.5, False, rest)
 
-    def masks(self) -> None:
-        """Measure what scattered regions cost."""
+
+def products_share(spec: LayerSpec, batch: int, peak: float) -> float:
+    """Return how near the kernel behind the gradient of the scores comes to the peak."""
+    call = layer_problem(spec, batch=batch, scope="operator", maps="blocky", filter_order="out-innermost")
+    x, filters, scores, _ = call.operands
+    x = x.contiguous(memory_format=torch.channels_last)
+    problem = replace(call.problem, memory_format=torch.channels_last)
+    grad = torch.randn(batch, spec.out_channels, *spec.size).contiguous(memory_format=torch.channels_last)
+    mask = scores.argmax(1).to(torch.int32)
+    run = partial(BACKENDS["native"].backward(), problem, grad, x, filters, mask, (False, False, True))
+    timing = time_interleaved({"products": Candidate(run, primed=True)}, QUICK, CPU)["products"]
+    return 2 * M * problem.madds / timing.median / peak
+
+
+def steps() -> Rows:
+    """Measure the operator's training step, batch 32."""
+    options = replace(ONE_LAYOUT, layout="channels_last", which="step", naive=True, stop=SLOW)
+    over_conv, over_naive = {}, {}
+    for channels, size in (*STEPS, (96, 7), (232, 7)):
+        spec = spec_of(channels, channels, size)
+        native = operator(spec, 32, options)["native channels_last"]
+        over_conv[name_of(spec, 32)] = ratio(native)
+        over_naive[name_of(spec, 32)] = native.to_naive.median
+    large = {name_of(spec_of(c, c, size), 32) for c, size in STEPS}
+    for case, bar, found in (("nn.Conv2d", 4.5, over_conv), ("naive", 0.25, over_naive)):
+        yield Row(
+            f"training step, batch 32, P >= 196, over {case}", bar, True, {n: v for n, v in found.items() if n in large}
+        )
+        yield Row(f"training step, batch 32, 7x7, over {case}", None, True,
+                  {n: v for n, v in found.items() if n not in large})  # fmt: skip
+
+
+def naive() -> Rows:
+    """Measure how much faster this is than applying all filters."""
+    options = replace(ONE_LAYOUT, layout="channels_last", naive=True, stop=SLOW)
+    for case, bar, shapes in (
+        ("1x1, ShuffleNetV2", 10, ((24, 24, 28), (48, 48, 14), (96, 96, 7), (96, 96, 14), (116, 116, 14))),
+        ("3x3 and MobileNetV2", 7, ((64, 64, 28, 3), (384, 64, 14), (32, 192, 28))),
+    ):
         found = {}
-        for shape in (Shape(1, 48, 48, 28), Shape(1, 96, 96, 14), Shape(32, 48, 48, 14), Shape(32, 96, 96, 7)):
-            calls = {mask: native(make(shape, mask), "channels_last") for mask in ("smooth", "random")}
-            with torch.inference_mode():
-                timings = self.time(calls)
-            found[str(shape)] = timings["random"].ratio_to(timings["smooth"]).median
-        self.note("random over smooth regions", 1.1, list(found.values()), found)
+        for shape in shapes:
+            spec = spec_of(*shape)
+            found[name_of(spec, 32)] = 1 / operator(spec, 32, options)["native channels_last"].to_naive.median
+        yield Row(f"naive over native, batch 32, {case}", bar, False, found)
 
-    def user_order(self) -> None:
-        """Measure what packing the filters adds."""
-        found = {}
-        for shape in (Shape(1, 24, 24, 28), Shape(1, 48, 48, 28), Shape(32, 48, 48, 28), Shape(32, 24, 24, 28)):
-            problem = make(shape, "smooth")
-            calls = convolutions(problem) | {
-                "native": native(problem, "channels_last"),
-                "packed": native(problem, "channels_last", problem.filters.contiguous()),
-            }
-            with torch.inference_mode():
-                timings = self.time(calls)
-            found[str(shape)] = (
-                timings["packed"].ratio_to(best(timings)).median - timings["native"].ratio_to(best(timings)).median
-            )
-        self.note("filters in PyTorch's order, P >= 784: added", 0.25, list(found.values()), found)
 
-    def backward(self, peak: float) -> None:
-        """Measure the gradients, each apart, and whole training steps."""
-        gradients, guide, step, over_naive = ({}, {}), {}, {}, {}
-        sizes = ((24, 28), (48, 14), (48, 28), (96, 14), (116, 14))
-        for batch in (1, 32):
-            for channels, size in sizes:
-                shape = Shape(batch, channels, channels, size)
-                problem = make(shape, "smooth")
-                calls = self._training(problem, "channels_last")
-                timings = self.time(calls)
-                conv = best({n: t for n, t in timings.items() if n.endswith("backward")})
-                gradients[batch > 1][str(shape)] = timings["native x+W"].ratio_to(conv).median
-                guide[str(shape)] = 2 * NUM_REGIONS * shape.madds / timings["native guide"].median / peak
-                if batch > 1:
-                    whole = best({n: t for n, t in timings.items() if n.endswith("step")})
-                    step[str(shape)] = timings["native step"].ratio_to(whole).median
-                    over_naive[str(shape)] = timings["native step"].ratio_to(timings["naive step"]).median
-        self.note("backward of input and filters, batch 1", 1.0, list(gradients[0].values()), gradients[0])
-        self.note("backward of input and filters, batch 32", 1.75, list(gradients[1].values()), gradients[1])
-        self.note("guide products, share of FMA peak", 0.5, list(guide.values()), guide, most=False)
-        self.note("training step, batch 32, P >= 196, over nn.Conv2d", 4.5, list(step.values()), step)
-        self.note("training step, batch 32, P >= 196, over naive", 0.25, list(over_naive.values()), over_naive)
+def per_call() -> Rows:
+    """Measure what a call adds to one of `nn.Conv2d` that has nothing to compute."""
+    spec = parse_layer("in=4,out=4,size=1,regions=8")
+    found = operator(spec, 1, ONE_LAYOUT, maps="single")
+    conv = min(c.timing.median for label, c in found.items() if label.startswith("conv2d"))
+    added = 1e6 * (found["native NCHW"].timing.median - conv)
+    yield Row("microseconds that a call adds, inference mode", 5, True, {"4->4 @ 1": added})
+    call = layer_problem(spec, scope="operator", maps="single")
+    ours = operator_calls(call, "NCHW", ["native"], "step")["native"].call
+    leaf, conv2d = call.args[0].clone().requires_grad_(), nn.Conv2d(4, 4, 1, bias=False)
+    timings = race({"ours": ours, "conv": partial(conv2d, leaf)}, torch.enable_grad())
+    added = 1e6 * (timings["ours"].median - timings["conv"].median)
+    yield Row("microseconds that a call adds, recording gradients", 20, True, {"4->4 @ 1": added})
 
-    def _training(self, problem: Problem, layout: str) -> dict[str, Callable[[], object]]:
-        s, x, grad = problem.shape, problem.inputs[layout], problem.grads[layout]
-        backward, p, filters = BACKENDS["native"].backward(), problem.of(layout), problem.filters.contiguous()
-        guide = F.one_hot(problem.mask.long(), NUM_REGIONS).permute(0, 3, 1, 2).float()
+
+def modules() -> Rows:
+    """Measure the whole layer in inference: batch 1, and small maps at batch 32."""
+    found = {}
+    for channels, size in ((24, 28), (48, 14), (96, 7)):
+        spec = spec_of(channels, channels, size)
+        candidates = timed(profile_layer(spec, replace(ONE_LAYOUT, layout="channels_last"), maps="blocky"))
+        found[name_of(spec, 1)] = 1e6 * candidates["native channels_last"].timing.median
+    yield Row("module, batch 1, microseconds", 60, True, found)
+    options = replace(ONE_LAYOUT, layout="channels_last", stop=SLOW)
+    peak, shares = measure_peaks(CPU, torch.float32).flops, {}
+    for channels, out, size, all_bar, half_bar in (
+        (96, 96, 7, 2.35, 1.7), (232, 232, 7, 2.65, 1.8), (960, 160, 7, 3.2, 2.25), (96, 96, 14, 1.75, 1.6),
+        (116, 116, 14, 1.6, 1.45),
+    ):  # fmt: skip
+        spec = spec_of(channels, out, size)
+        for case, bar, occurring in (("all", all_bar, None), ("half of the", half_bar, M // 2)):
+            report = profile_layer(spec, options, batch=32, maps="uniform", occurring=occurring)
+            native = timed(report)["native channels_last"]
+            yield Row(f"module, batch 32, {case} regions, {name_of(spec, 32)}", bar, True, {"": ratio(native)})
+            if occurring is None:
+                positions = size * size
+                # Convolution, filters of the regions that occur, and guide, in multiply-adds of the convolution.
+                floor = 1 + M * report.targets[0].maps.regions / positions + M / out
+                madds = 32 * positions * channels * out
+                shares[name_of(spec, 32)] = 2 * floor * madds / native.timing.median / peak
+    yield Row("module, batch 32, all regions, share of FMA peak", 0.65, False, shares)
+
+
+def network(**keywords: Any) -> nn.Module:
+    """Return ShuffleNetV2 x0.5 with both 1x1 convolutions of each block dynamic, in eval mode, regions as in use."""
+    torch.manual_seed(0)
+    model = create_model("drconv_shufflenet_v2_x0_5", placement="both", **keywords)
+    calibrate_batch_norm(model, torch.randn(4, 3, 224, 224))
+    return model.eval()
+
+
+def networks() -> Rows:
+    """Measure whole networks in inference against the plain one, and against the plain one with BatchNorm folded."""
+    torch.manual_seed(0)
+    plain = create_model("shufflenet_v2_x0_5").eval()
+    ours = network()
+    folded, optimized = fold_batch_norm(plain), optimize_for_inference(ours)
+    bars = {1: (1.25, 1.35), 32: (1.35, 1.35)}
+    for batch, (eager_bar, folded_bar) in bars.items():
+        image = torch.randn(batch, 3, 224, 224)
         calls: dict[str, Callable[[], object]] = {}
-        for name in LAYOUTS:
-            weight = torch.randn(s.out_channels, s.channels, 1, 1).contiguous(memory_format=LAYOUTS[name])
-            of_conv = ([0], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False])
-            calls[f"conv {name} backward"] = partial(
-                torch.ops.aten.convolution_backward, problem.grads[name], problem.inputs[name], weight, *of_conv
-            )
-            leaves = (problem.inputs[name].detach().requires_grad_(), weight.requires_grad_())
-            calls[f"conv {name} step"] = partial(_step, partial(F.conv2d, *leaves), leaves, problem.grads[name])
-        mask = problem.mask
-        calls["native x+W"] = partial(backward, p, grad, x, filters, mask, (True, True, False))
-        calls["native guide"] = partial(backward, p, grad, x, filters, mask, (False, False, True))
-        if s.batch > 1:
-            ours = tuple(t.detach().requires_grad_() for t in (x, filters, guide))
-            for name in ("native", "naive"):
-                calls[f"{name} step"] = partial(_step, partial(region_conv2d, *ours, backend=name), ours, grad)
-        return calls
-
-    def naive(self) -> None:
-        """Measure how much faster this is than applying all filters."""
-        for name, bar, shapes in (
-            ("1x1, ShuffleNetV2", 10, (Shape(32, 24, 24, 28), Shape(32, 48, 48, 14), Shape(32, 96, 96, 7))),
-            ("3x3 and MobileNetV2", 7, (Shape(32, 64, 64, 28, 3), Shape(32, 384, 64, 14), Shape(32, 32, 192, 28))),
-        ):
-            found = {}
-            for shape in shapes:
-                problem = make(shape, "smooth")
-                x, mask = problem.inputs["NCHW"], problem.mask.long()
-                every = partial(BACKENDS["naive"].forward(), problem.of("NCHW"), x, problem.filters.contiguous(), mask)
-                with torch.inference_mode():
-                    timings = self.time({"native": native(problem, "NCHW"), "naive": every})
-                found[str(shape)] = timings["naive"].ratio_to(timings["native"]).median
-            self.note(f"naive over native, batch 32, {name}", bar, list(found.values()), found, most=False)
-
-    def per_call(self) -> None:
-        """Measure what a call costs that has nothing to compute."""
-        x, filters, guide = torch.randn(1, 4, 1, 1), torch.randn(1, 8, 4, 4, 1, 1), torch.randn(1, 8, 1, 1)
-        conv = nn.Conv2d(4, 4, 1, bias=False)
-        leaves = [t.clone().requires_grad_() for t in (x, filters, guide)]
-        stop, self.stop = self.stop, StopRule(rounds=2000)
-        with torch.inference_mode():
-            off = self.time({"conv": partial(conv, x), "native": partial(region_conv2d, x, filters, guide)})
-        on = self.time({"conv": partial(conv, leaves[0]), "native": partial(region_conv2d, *leaves)})
-        self.stop = stop
-        for name, bar, timings in (("inference_mode", 5, off), ("recording gradients", 20, on)):
-            added = 1e6 * (timings["native"].median - timings["conv"].median)
-            self.note(f"microseconds that a call adds to nn.Conv2d's, {name}", bar, [added], {"us": added})
+        for layout, form in LAYOUTS.items():
+            models = {"plain": plain, "ours": ours, "folded": folded, "optimized": optimized}
+            x = image.contiguous(memory_format=form)
+            for name, model in models.items():
+                calls[f"{name} {layout}"] = partial(deepcopy(model).to(memory_format=form), x)
+        timings = race(calls)
+        for layout in LAYOUTS:
+            over = timings[f"ours {layout}"].ratio_to(timings[f"plain {layout}"]).median
+            yield Row(f"network, inference, batch {batch}, over plain eager, {layout}", eager_bar, True, {"": over})
+        over = timings["optimized channels_last"].ratio_to(timings["folded channels_last"]).median
+        case = f"network, inference, batch {batch}, optimize_for_inference over BatchNorm-folded plain"
+        yield Row(f"{case}, channels_last", folded_bar, True, {"": over})
+        over = timings["optimized NCHW"].ratio_to(timings["folded NCHW"]).median
+        yield Row(f"{case}, NCHW", None, True, {"": over})
+        for name in ("plain", "folded", "ours", "optimized"):
+            milliseconds = 1e3 * timings[f"{name} channels_last"].median
+            yield Row(f"network, inference, batch {batch}, milliseconds, {name}, channels_last", None, True,
+                      {"": milliseconds})  # fmt: skip
 
 
-def _step(call: Callable[[], Tensor], leaves: Sequence[Tensor], grad: Tensor) -> object:
-    return torch.autograd.grad(call(), leaves, grad)
+def compiled() -> Rows:
+    """Measure `torch.compile` with freezing beside ours, without a bar; takes a minute and needs a C++ compiler."""
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    torch.manual_seed(0)
+    plain = create_model("shufflenet_v2_x0_5").eval()
+    optimized = optimize_for_inference(network())
+    for batch in (1, 32):
+        x = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        models = [deepcopy(m).to(memory_format=torch.channels_last) for m in (plain, optimized)]
+        with torch.no_grad():
+            frozen = torch.compile(models[0])
+            frozen(x)
+            calls = {"frozen": partial(frozen, x), "ours": partial(models[1], x)}
+            timings = race(calls, torch.no_grad())
+        over = timings["ours"].ratio_to(timings["frozen"]).median
+        case = f"network, inference, batch {batch}, optimize_for_inference over torch.compile of plain, frozen"
+        yield Row(case, None, True, {"": over})
 
 
-def peaks() -> tuple[float, float]:
-    """Return this machine's own best at FLOP/s (a large product) and at reading bytes/s from memory."""
-    a, big = torch.randn(1536, 1536), torch.zeros(1 << 26)
-    timings = time_interleaved(
-        {"multiply": Candidate(partial(torch.mm, a, a)), "read": Candidate(big.sum)}, StopRule(rounds=9, warmup=2), CPU
-    )
-    return 2 * 1536**3 / min(timings["multiply"].samples), 4 * big.numel() / min(timings["read"].samples)
+def race(calls: Mapping[str, Callable[[], object]], mode: Any = None) -> dict[str, Timing]:
+    """Time calls against each other."""
+    stop = StopRule(target_noise=0.015, max_time=12, min_rounds=9, warmup=2)
+    with mode or torch.inference_mode():
+        return time_interleaved({name: Candidate(call, primed=True) for name, call in calls.items()}, stop, CPU)
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Return a copy of a network with every BatchNorm that follows a convolution folded into it by PyTorch."""
+    copy = deepcopy(model)
+    for parent in copy.modules():
+        children = list(parent.named_children())
+        for (name, conv), (other, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, other, nn.Identity())
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in copy.modules())
+    with torch.inference_mode():
+        x = torch.randn(1, 3, 64, 64)
+        torch.testing.assert_close(copy(x), model(x), rtol=1e-3, atol=1e-4)
+    if left:
+        raise SystemExit(f"{left} BatchNorm were not folded")
+    return copy
+
+
+def training() -> Rows:
+    """Measure time and peak memory of a network's training step, batch 32."""
+    stop = StopRule(rounds=5, warmup=1)
+    options = ProfileOptions(("native",), which="step", stop=stop, layers=False, roofline=False)
+    found = timed(profile_model(network(), torch.randn(32, 3, 224, 224), options))
+    plain = found["conv2d NCHW"]
+    case = "training step of the network, batch 32, NCHW"
+    for name, bar in (("native", 1.5), ("naive", None)):
+        memory = found[f"{name} NCHW"].peak_memory / plain.peak_memory
+        yield Row(f"{case}, peak memory, {name} over plain", bar, True, {"": memory})
+        time = found[f"{name} NCHW"].timing.ratio_to(plain.timing).median
+        yield Row(f"{case}, time, {name} over plain", None, True, {"": time})
+
+
+PARTS: dict[str, Callable[[], Rows]] = {
+    "forward": forward, "small_operators": small_operators, "maps_and_orders": maps_and_orders, "backward": backward,
+    "steps": steps, "naive": naive, "per_call": per_call, "modules": modules, "networks": networks,
+    "training": training, "compiled": compiled,
+}  # fmt: skip
+
+
+def environment(seconds: float, load_before: Sequence[float]) -> dict[str, Any]:
+    """Return where and how a part was measured."""
+    peaks = asdict(measure_peaks(CPU, torch.float32))
+    return {**stamp(CPU), "peaks": peaks, "load_before": list(load_before), "seconds": round(seconds, 1)}
 
 
 def main() -> None:
-    """Print one row per bar, and where it was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--output", type=Path, help="also write every ratio as JSON")
+    """Measure the parts, write them, and print the table of all parts in the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="parts, with commas between; all but compiled without it", default="")
+    parser.add_argument("--output", type=Path, help="JSON; parts that are in it already are kept")
+    parser.add_argument("--show", action="store_true", help="print the table of --output, and measure nothing")
     options = parser.parse_args()
-    study, load_before = Study(options.rounds), os.getloadavg()
-    peak, bandwidth = peaks()
-    for name, shapes, batch, *bars in FORWARD:
-        study.forward(name, [Shape(batch, *shape) for shape in shapes], (bars[0], bars[1]))
-    study.small_maps(bandwidth)
-    study.masks()
-    study.user_order()
-    dense = [Shape(1, 64, 64, 56, 3), Shape(1, 128, 128, 28, 3), Shape(32, 64, 64, 28, 3)]
-    study.forward("3x3", dense, (1.2, 1.4))
-    depthwise = [Shape(batch, 96, 96, 56, 3, groups=96) for batch in (1, 8)]
-    study.forward("depthwise 3x3", depthwise, (1.3, 1.1))
-    study.backward(peak)
-    study.naive()
-    study.per_call()
-    where = environment("cpu")
-    stamp = {
-        **where, "native": library.load().isa_name,
-        "peak_gflops": round(peak / 1e9), "gbytes": round(bandwidth / 1e9, 1),
-        "load_before": load_before, "load_after": os.getloadavg(), "rounds": options.rounds,
-    }  # fmt: skip
-    if options.output:
-        options.output.write_text(json.dumps({"environment": stamp, "results": study.results}, indent=1) + "\n")
-    print("\n| case | bar | measured | |\n|---|---|---|---|")
-    print("\n".join(study.rows))
-    print(f"\n{stamp}")
+    done: dict[str, Any] = {}
+    if options.output and options.output.exists():
+        done = json.loads(options.output.read_text())
+    asked = [name for name in options.only.split(",") if name] or [name for name in PARTS if name != "compiled"]
+    for name in () if options.show else asked:
+        load, start = os.getloadavg(), perf_counter()
+        rows = []
+        for row in PARTS[name]():
+            rows.append(row)
+            print(row.line(), {k: round(v, 3) for k, v in row.measured.items() if k}, flush=True)
+        done[name] = {
+            "environment": environment(perf_counter() - start, load),
+            "rows": [{**asdict(row), "met": row.is_met} for row in rows],
+        }
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(done, indent=1) + "\n")
+    print("\n| case | bar | measured | |\n|---|---|---:|---|")
+    for part in done.values():
+        for row in part["rows"]:
+            print(Row(row["case"], row["bar"], row["at_most"], row["measured"]).line())
+    where = [part["environment"] for part in done.values()]
+    flops = median(w["peaks"]["flops"] for w in where)
+    loads = sorted(w["load_before"][0] for w in where)
+    print(
+        f"\n{where[0]['cpu']} ({where[0]['native_isa']}), {where[0]['threads']} threads, torch {where[0]['torch']}; "
+        f"peak {flops / 1e9:.0f} GFLOP/s; load average before the parts {loads[0]:.1f}-{loads[-1]:.1f}; "
+        f"{sum(w['seconds'] for w in where):.0f} s in all."
+    )
 
 
 if __name__ == "__main__":
