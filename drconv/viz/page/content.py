@@ -15,7 +15,6 @@ from drconv.analysis.statistics import LayerStatistics
 from drconv.version import __version__
 from drconv.viz.page.numbers import layer_facts, nearest_filters, region_columns, share_text
 from drconv.viz.palette import region_color
-from drconv.viz.text import ink_on
 
 __all__ = ["MOST_LAYERS", "MOST_POSITIONS", "MOST_REGIONS", "page_content", "plain"]
 
@@ -54,7 +53,7 @@ def page_content(pixels: NDArray[np.uint8], layers: Sequence[_Layer]) -> dict[st
         "data": {
             "colors": [_hex(color) for color in colors],
             "scale": scale,
-            "inks": [ink_on(color) for color in colors],
+            "inks": [_ink(color) for color in colors],
             "layers": [
                 {
                     **{key: layer[key] for key in ("name", "rows", "columns", "texts", "nearest")},
@@ -111,3 +110,10 @@ def _packed(mask: NDArray[Any], margins: NDArray[Any]) -> dict[str, str]:
 
 def _hex(color: Sequence[float]) -> str:
     return "#" + "".join(f"{round(255 * value):02x}" for value in color)
+
+
+def _ink(color: Sequence[float]) -> str:
+    """Return black or white, whichever has the larger contrast to a colour by WCAG 2.2."""
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in color)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#fff"

@@ -79,5 +79,6 @@ function deepestPlaces(map) {
       if (depth[index] > (best.get(region)?.depth ?? 0)) best.set(region, { depth: depth[index], row, column });
     }
   }
-  return [...best].map(([region, { row, column }]) => [region, row, column]);
+  const found = [...best].map(([region, { row, column }]) => [region, row, column]);
+  return found.sort(([a], [b]) => a - b);
 }
