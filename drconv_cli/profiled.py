@@ -69,6 +69,7 @@ class ProfiledLayer:
     filter_order: Any
     seed: int
     device: torch.device
+    dtype: str | None = None
 
     @property
     def input_shape(self) -> list[int]:
@@ -98,12 +99,15 @@ class ProfiledLayer:
         return f"{what} {', '.join(shown)}"
 
     def _keywords(self) -> dict[str, Any]:
+        import torch
+
         kind, image = self.maps, None
         if kind.startswith(_IMAGE):
             kind, image = "image", _colours(Path(kind.removeprefix(_IMAGE)))
         return {
             "batch": self.batch, "scope": self.scope, "maps": kind, "image": image, "occurring": self.occurring,
             "filter_order": self.filter_order, "device": self.device, "seed": self.seed,
+            "dtype": getattr(torch, self.dtype or "float32"),
         }  # fmt: skip
 
     def plan(self, options: ProfileOptions) -> ProfilePlan:
@@ -224,7 +228,8 @@ class ProfiledNetwork:
         if keywords:
             torch.manual_seed(self.seed)
             build = model_builder(target.name, self.convert, {key: [value] for key, value in keywords.items()})
-            target = replace(target, model=build(**keywords).to(target.device).eval())
+            like = next(target.model.parameters())
+            target = replace(target, model=build(**keywords).to(like.device, like.dtype).eval())
         return replace(self, target=target, size=size, batch=settings.get("batch", self.batch), only_network=True)
 
 

@@ -54,6 +54,7 @@ PassName = Literal["forward", "backward", "step"]
 LayoutName = Literal["own", "NCHW", "channels_last", "both"]
 ScopeName = Literal["module", "operator"]
 OrderName = Literal["generator", "out-innermost", "torch"]
+DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 def profile(
@@ -141,6 +142,9 @@ def profile(
         typer.Option("--fail-over", metavar="PERCENT", help="With --compare: exit 1 if slower by more than this."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be timed, and time nothing.")] = False,
+    dtype: Annotated[
+        DtypeName | None, typer.Option("--dtype", help="Of input and parameters.", show_default="the model's; float32")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, max=4096, help="CPU threads.", show_default=False)
     ] = None,
@@ -193,17 +197,19 @@ def profile(
     arguments: dict[str, Any] = {}
     if layer is not None:
         where, spec = find_device(device), parse_layer(layer)
-        subject = ProfiledLayer(spec, batch_size, scope, maps or "uniform", occurring, filter_order, seed, where)
+        subject = ProfiledLayer(spec, batch_size, scope, maps or "uniform", occurring, filter_order, seed, where, dtype)
         arguments |= {"device": str(where), "seed": seed}
     else:
         target = open_target(model, checkpoint, device, seed, convert)
+        if dtype is not None:
+            target.model.to(getattr(torch, dtype))
         subject = ProfiledNetwork(target, asked or target.input_size, batch_size, maps, seed, convert)
         arguments |= target.arguments
     arguments |= {
         "layer": layer, "input_shape": subject.input_shape, "pass": which, "scope": scope, "maps": maps or None,
         "occurring": occurring, "filter_order": filter_order, "backends": backend, "naive": naive, "layout": layout,
         "every_layer": every_layer, "stages": stages, "rounds": rounds, "target_noise": stop.target_noise,
-        "max_time": max_time, "min_rounds": min_rounds, "warmup": warmup, "cache": cache, "sweep": axes,
+        "max_time": max_time, "min_rounds": min_rounds, "warmup": warmup, "cache": cache, "dtype": dtype, "sweep": axes,
         "plot": plot, "trace": trace, "compare": compare, "fail_over": limit, "threads": threads,
     }  # fmt: skip
 

@@ -88,6 +88,16 @@ def test_one_layer(run_cli: Cli) -> None:
     assert data["arguments"]["layer"] == "in=8,out=8,size=4"
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_another_dtype(dtype: str, net: str, run_cli: Cli) -> None:
+    for subject in (LAYER, (net, "--size", 16, *ONCE)):
+        result = printed(run_cli, *subject, "--dtype", dtype)["result"]
+        assert result["dtype"] == dtype
+        (eager,) = (c for c in result["targets"][0]["candidates"] if c["candidate"] == "eager")
+        assert eager["refusal"] is None
+        assert eager["error"] <= {"float64": 1e-10, "bfloat16": 4e-2}[dtype]
+
+
 def test_a_photo_as_a_map_and_as_an_input(photo: Path, net: str, run_cli: Cli) -> None:
     layer = ("--layer", "in=8,out=8,size=12", "--backend", "eager", *ONCE)
     smooth = printed(run_cli, *layer, "--maps", f"image:{photo}")["result"]["targets"][0]["maps"]

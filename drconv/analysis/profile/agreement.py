@@ -18,9 +18,6 @@ __all__ = ["AGREEMENT", "Agreement", "Truth", "first_line"]
 AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Largest |y - reference| / max|reference| at which a backend counts as right."""
 
-_NEAR_TIE = 1e-4
-"""Difference of the two best scores, over the largest score, below which rounding may choose either region."""
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -53,12 +50,12 @@ class Truth:
 
     @cached_property
     def _clear(self) -> Tensor:
-        """Positions whose region is no matter of rounding, `[B, 1, U, V]`."""
+        """Positions whose two best scores differ by more than rounding can change, `[B, 1, U, V]`."""
         guided: Tensor = self.call.operands[2].double()
         if guided.shape[1] == 1:
             return torch.ones_like(guided, dtype=torch.bool)
         first, second = guided.topk(2, dim=1).values.unbind(1)
-        return ((first - second) > _NEAR_TIE * guided.abs().max()).unsqueeze(1)
+        return ((first - second) > self.tolerance * guided.abs().max()).unsqueeze(1)
 
     def check(self, backend: str) -> Agreement:
         """Compare a backend: as an operator on equal filters and regions, and as the layer calls it.

@@ -10,7 +10,7 @@ from drconv.analysis.profile.agreement import Agreement, check_calls
 from drconv.analysis.profile.attempts import operator_attempts, operator_calls
 from drconv.analysis.profile.counts import count_layers
 from drconv.analysis.profile.layer_spec import LayerSpec
-from drconv.analysis.profile.maps import draw_map, force_map
+from drconv.analysis.profile.maps import MapStatistics, draw_map, force_map
 from drconv.analysis.profile.model import Progress, profile_group, restored
 from drconv.analysis.profile.options import ProfileOptions
 from drconv.analysis.profile.overhead import CONV2D, layer_overheads, time_calls
@@ -23,7 +23,7 @@ from drconv.checks import pick, positive
 from drconv.errors import ArgumentError
 from drconv.ops import guided_mask
 
-__all__ = ["FILTER_ORDERS", "SCOPES", "FilterOrder", "LayerProblem", "Scope", "layer_problem", "profile_layer"]
+__all__ = ["FILTER_ORDERS", "SCOPES", "FilterOrder", "Scope", "layer_problem", "profile_layer"]
 
 Scope = Literal["module", "operator"]
 SCOPES = ("module", "operator")
@@ -78,11 +78,11 @@ def profile_layer(
     asked = options or ProfileOptions()
     if progress is not None:
         progress("layer", 0, 1)
-    problem = layer_problem(
+    call = layer_problem(
         spec, batch=batch, scope=scope, maps=maps, image=image, occurring=occurring, filter_order=filter_order,
         dtype=dtype, device=device, seed=seed,
     )  # fmt: skip
-    call, where = problem, torch.device(device)
+    where = torch.device(device)
     peaks = measure_peaks(where, dtype) if asked.roofline else None
     with restored(call.layer):
         (agreed,) = check_calls([call], asked.names, asked.which)
@@ -101,10 +101,6 @@ def profile_layer(
     )  # fmt: skip
 
 
-LayerProblem = LayerCall
-"""One layer and what it is called with."""
-
-
 def layer_problem(
     spec: LayerSpec,
     *,
@@ -117,7 +113,7 @@ def layer_problem(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     seed: int = 0,
-) -> LayerProblem:
+) -> LayerCall:
     """Make a layer, its input and its map; see `profile_layer`.
 
     Raises:
@@ -194,22 +190,18 @@ def _notes(
     occurring: int | None,
     order: str,
     guide_gradient: bool,
-    found: object,
+    found: MapStatistics | None,
     options: ProfileOptions,
 ) -> list[str]:
-    from_where = f"Layer {spec}"
-    what = (
-        "whole: pool, generator, guide, convolution" if scope == "module" else "the operator: filters and scores given"
-    )
-    notes = [f"{from_where}; {what}."]
+    """Return what was timed, and on which map."""
+    parts = {"module": "pool, generator, guide and convolution", "operator": "the operator, filters and scores given"}
+    notes = [f"Layer {spec}: {parts[scope]}."]
     if scope == "operator" and order != "generator":
         notes.append(f"Filters in memory: {order}.")
     if scope == "operator" and options.which != "forward" and not guide_gradient:
         notes.append("Without the gradient of the scores.")
-    asked = f"Region map {maps}" + (f", {occurring} regions may occur in a sample" if occurring is not None else "")
+    line = f"Region map {maps}" + ("" if occurring is None else f", {occurring} regions may occur in a sample")
     if found is not None:
-        s = found
-        asked += (
-            f": {s.regions:.1f} regions and {s.runs:.0f} runs in a sample, {s.boundary_share:.1%} of neighbours differ"  # type: ignore[attr-defined]
-        )
-    return [*notes, f"{asked}."]
+        line += f": {found.regions:.1f} regions and {found.runs:.0f} runs in a sample, "
+        line += f"{found.boundary_share:.1%} of neighbours differ"
+    return [*notes, f"{line}."]
