@@ -158,18 +158,22 @@ def _direct(
 
     The dispatcher's way into Python and back takes longer than convolving a small map. To be used while nobody watches.
     """
-    if type(settings[3]) is not int or not _are_plain(input, region_filters, guided_feature):
+    dtype = input.dtype
+    if (
+        not _are_plain(input, region_filters, guided_feature)
+        or region_filters.dtype is not dtype
+        or not (input.is_cpu and region_filters.is_cpu and guided_feature.is_cpu)
+        or type(settings[3]) is not int
+    ):
         return None
     key: tuple[object, ...] = (
-        input.shape, input.stride(), input.dtype, input.device,
-        region_filters.shape, region_filters.stride(), region_filters.dtype, region_filters.device,
-        guided_feature.shape, guided_feature.stride(), guided_feature.dtype, guided_feature.device,
-        settings,
+        input.shape, input.stride(), dtype, region_filters.shape, region_filters.stride(),
+        guided_feature.shape, guided_feature.stride(), guided_feature.dtype, settings,
     )  # fmt: skip
     if bias is not None:
-        if not _are_plain(bias):
+        if not _are_plain(bias) or bias.dtype is not dtype or not bias.is_cpu:
             return None
-        key = (*key, bias.shape, bias.dtype, bias.device)
+        key = (*key, bias.shape)
     try:
         call = _prepared[key]
     except KeyError:
@@ -200,7 +204,7 @@ def _prepare(
     # What cannot be a convolution raises here as it does below the dispatcher.
     problem = _problem(input, region_filters, guided_feature, bias, settings)
     prepared = None
-    if problem.batch > 0 and problem.device_type == "cpu":
+    if problem.batch > 0:
         prepared = choose_backend(problem, settings[-1]).prepare(problem, input, region_filters, guided_feature)
     if len(_prepared) >= _KNOWN_LIMIT:
         _prepared.clear()

@@ -51,7 +51,7 @@ def forward(
 ) -> Tensor:
     """Sort positions by region, and multiply each region's rows by its filter; add the bias to what is stored."""
     x, filters, mask, plan = _readable(problem, input, region_filters, guided_mask)
-    output = torch.empty(plan.output_shape, dtype=problem.dtype, memory_format=problem.memory_format)
+    output = x.new_empty_strided(plan.output_shape, plan.output_strides)
     added = _as_added(bias)
     plan.run(
         "forward", x.data_ptr(), filters.data_ptr(), mask.data_ptr(), None,
@@ -110,13 +110,13 @@ class _Prepared:
         threads = native.threads()
         if plan.native is not native or plan.threads != threads:
             plan = self._plan = plan_of(native, self._problem, *self._strides, threads)
-        output = torch.empty_strided(plan.output_shape, plan.output_strides, dtype=self._problem.dtype)
+        output = input.new_empty_strided(plan.output_shape, plan.output_strides)
         function, size = plan.calls["forward"]
         memory = take(size)
         added = _as_added(bias)
         status = function(
             native.isa, plan.address, input.data_ptr(), region_filters.data_ptr(), None, guided_feature.data_ptr(),
-            None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(), memory.data_ptr(), size,
+            None if added is None else added.data_ptr(), _NO_ACTIVATION, output.data_ptr(), memory.address, size,
         )  # fmt: skip
         give_back(memory)
         if status:

@@ -100,7 +100,7 @@ class _Inference:
         memory = take(size)
         self._calls += 1
         scores = None if guided_feature is None else guided_feature.data_ptr()
-        arguments = (input.data_ptr(), scores, self._calls, output.data_ptr(), memory.data_ptr(), size)
+        arguments = (input.data_ptr(), scores, self._calls, output.data_ptr(), memory.address, size)
         status = plan.function(native.isa, plan.address, bound.address, *arguments)
         if status == _STALE:
             # Somebody wrote to a parameter through `.data`, which counts no version.

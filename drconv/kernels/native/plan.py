@@ -56,7 +56,7 @@ class Plan:
         """Call a kernel: `arguments` are those between the sizes and the scratch memory."""
         function, size = self.calls[name]
         memory = scratch.take(size)
-        check(function(self.native.isa, self.address, *arguments, memory.data_ptr(), size))
+        check(function(self.native.isa, self.address, *arguments, memory.address, size))
         scratch.give_back(memory)
 
 
