@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from drconv.models import create_model, list_models, register_model
     from drconv.ops import guided_mask, region_conv2d
+    from drconv.regions import visualize
 
 _HOMES = {
     "ArgumentError": "drconv.errors",
@@ -57,6 +58,7 @@ _HOMES = {
     "register_model": "drconv.models",
     "set_backend": "drconv.layers",
     "set_temperature": "drconv.layers",
+    "visualize": "drconv.regions",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "register_model",
     "set_backend",
     "set_temperature",
+    "visualize",
 ]
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drconv.errors import FileError
-from drconv.registry import unknown_name
 from drconv_cli.output import notice, readable_name, write_file
 from drconv_cli.target import Target
 
@@ -64,9 +62,10 @@ class Drawing:
 
     def load(self, path: Path) -> LoadedImage:
         """Read an image as the model takes it."""
+        from drconv.regions import input_channels
         from drconv.viz import load_image
 
-        loaded = load_image(path, self.size, channels=self._channels())
+        loaded = load_image(path, self.size, channels=input_channels(self.target.model))
         for note in loaded.notes:
             notice(f"{path}: {note}")
         return loaded
@@ -77,30 +76,24 @@ class Drawing:
 
         from drconv.analysis import model_errors
         from drconv.models import calibrate_batch_norm
+        from drconv.regions import on_device_of
 
-        tensor = self._on_device(self.load(path))
+        tensor = on_device_of(self.target.model, self.load(path).tensor)
         with torch.inference_mode(), model_errors(self.target.model, tensor.shape):
             calibrate_batch_norm(self.target.model, tensor)
 
     def measure(self, path: Path) -> Measured:
         """Run an image through the model."""
-        import torch
-
-        from drconv.analysis import guide_margins, model_errors, record_regions, region_statistics, with_labels
+        from drconv.analysis import with_labels
+        from drconv.regions import measure_regions
 
         loaded = self.load(path)
         labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
-        tensor = self._on_device(loaded)
-        with torch.inference_mode(), model_errors(self.target.model, tensor.shape):
-            with record_regions(self.target.model) as recording:
-                self.target.model(tensor)
-            names = self._choose({layer.name: tuple(layer.guided_feature.shape[2:]) for layer in recording.layers})
-            statistics = region_statistics(recording, self.full, names)
-            masks = {name: recording[name].guided_mask[0].cpu().numpy() for name in names}
-            margins = {name: guide_margins(recording[name].guided_feature)[0].cpu().numpy() for name in names}
+        found = measure_regions(self.target.model, loaded.tensor, self.layers, self.full)
+        statistics = found.statistics
         if labels is not None:
-            statistics = with_labels(statistics, masks, labels)
-        return Measured(loaded, statistics, masks, margins)
+            statistics = with_labels(statistics, found.guided_masks, labels)
+        return Measured(loaded, statistics, found.guided_masks, found.margins)
 
     def draw(self, measured: Measured, path: Path, figure: Path) -> None:
         """Write the picture of one image."""
@@ -144,26 +137,6 @@ class Drawing:
             notes=[*measured.image.notes, *self.notes],
         )
         write_file(page, text.encode(), self.force)
-
-    def _on_device(self, image: LoadedImage) -> Any:
-        like = next(self.target.model.parameters(), image.tensor)
-        return image.tensor.to(self.target.device, like.dtype)
-
-    def _channels(self) -> int:
-        """Return what the network's first convolution, dynamic or not, takes; 3 if it has none."""
-        convs = (module for module in self.target.model.modules() if hasattr(module, "kernel_size"))
-        channels = (getattr(module, "in_channels", None) for module in convs)
-        return next((number for number in channels if isinstance(number, int)), 3)
-
-    def _choose(self, grids: dict[str, tuple[int, ...]]) -> list[str]:
-        """Return the layers that the patterns match; without patterns, the last layer at each map size."""
-        chosen = set() if self.layers else set({grid: name for name, grid in grids.items()}.values())
-        for pattern in self.layers or ():
-            found = [name for name in grids if pattern == "all" or fnmatchcase(name, pattern)]
-            if not found:
-                raise unknown_name("layer", pattern, list(grids))
-            chosen.update(found)
-        return [name for name in grids if name in chosen]
 
 
 def describe_weights(target: Target, fresh: bool) -> str:

@@ -14,6 +14,7 @@ from drconv.analysis.margins import guide_margins
 from drconv.analysis.record import LayerRegions, RegionRecording
 from drconv.errors import DrconvError
 from drconv.report import Cell, Column, Table
+from drconv.table_html import table_html
 
 if TYPE_CHECKING:
     from drconv.analysis.agreement import LabelAgreement
@@ -152,6 +153,9 @@ class RegionStatistics:
     def to_table(self) -> Table:
         """Return one row per layer and region."""
         return Table("Regions and their filters", STATISTICS_COLUMNS, tuple(self.rows()))
+
+    def _repr_html_(self) -> str:
+        return table_html(self.to_table())
 
     def rows(self) -> Iterator[tuple[Cell, ...]]:
         """Yield the cells of `to_table`."""

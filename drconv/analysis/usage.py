@@ -14,6 +14,7 @@ from drconv.analysis.filters import redundant_regions
 from drconv.analysis.statistics import LayerStatistics, RegionStatistics, describe_use, entropy_of
 from drconv.errors import ArgumentError
 from drconv.report import Cell, Column, Table
+from drconv.table_html import table_html
 
 __all__ = ["PRIOR_GRID", "TOP_IMAGES", "LayerUsage", "RegionUsage", "UsageReport"]
 
@@ -133,6 +134,9 @@ class UsageReport:
         images = max((layer.num_images for layer in self.layers), default=0)
         notes = (*self.notes, *(layer.verdict for layer in self.layers))
         return Table(f"Use of regions over {images} images", columns, tuple(rows), notes)
+
+    def _repr_html_(self) -> str:
+        return table_html(self.to_table())
 
     def to_dict(self) -> dict[str, Any]:
         """Return a list of layers."""

@@ -3,12 +3,13 @@
 from drconv.viz.comparison import ComparisonRow, comparison_figure
 from drconv.viz.figure import region_figure
 from drconv.viz.grid import GridColumn, grid_figure
-from drconv.viz.image import LoadedImage, load_image
+from drconv.viz.image import LoadedImage, load_image, prepare_image
 from drconv.viz.labels import load_labels
 from drconv.viz.page import region_page
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.profile import profile_figure
 from drconv.viz.sweep import sweep_figure
+from drconv.viz.tensor_pixels import pixels_of
 from drconv.viz.usage import usage_figure
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "grid_figure",
     "load_image",
     "load_labels",
+    "pixels_of",
+    "prepare_image",
     "profile_figure",
     "region_color",
     "region_colors",

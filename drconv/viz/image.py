@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from drconv.errors import ArgumentError, FileError
+from drconv.errors import ArgumentError, DrconvError, FileError
 
-__all__ = ["LoadedImage", "load_image", "opened_image"]
+__all__ = ["IMAGENET", "LoadedImage", "load_image", "opened_image", "prepare_image"]
 
-# ImageNet statistics, by number of channels; the single one is the mean over R, G and B.
-_MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406)}
-_STD = {1: (0.226,), 3: (0.229, 0.224, 0.225)}
+IMAGENET = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+"""Mean and deviation of ImageNet, by number of channels; the single ones are means over R, G and B."""
 
 _MAX_FILE_PIXELS = 89_478_485  # Pillow's default: a quarter GiB of RGB. Ours, because a program may lift Pillow's.
 _MAX_RESIZED_PIXELS = 16_000_000
@@ -60,29 +59,76 @@ def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
         >>> load_image(Path("photo.jpg"), 224).tensor.shape
         torch.Size([1, 3, 224, 336])
     """
-    if channels not in _MEAN:
+    _check_arguments(size, channels)
+    with _no_warnings():
+        image, notes = _read(Path(path), size)
+    return _normalised(image, notes, channels)
+
+
+def prepare_image(image: Image.Image, size: int, *, channels: int = 3, name: str = "the image") -> LoadedImage:
+    """Do with an opened picture what `load_image` does with a file.
+
+    Args:
+        image: in any mode of Pillow; its first frame counts.
+        size: shorter side after resizing, pixels; the aspect is kept.
+        channels: 3 for RGB, 1 for luminance.
+        name: what messages call it.
+
+    Raises:
+        ArgumentError: `size` or `channels` is not usable.
+        FileError: the picture is damaged, or too large before or after resizing.
+    """
+    _check_arguments(size, channels)
+    if 0 in image.size:
+        raise FileError(f"{name} must have pixels, got {image.size[0]} x {image.size[1]}")
+    if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
+        raise FileError(_too_many(name, f"has {image.size[0]} x {image.size[1]} pixels"))
+    with _no_warnings():
+        try:
+            resized, notes = _resized(image, name, size)
+        except DrconvError:
+            raise
+        except Exception as error:  # a file that Pillow has opened is decoded only here
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise FileError(f"the image is damaged or unreadable, got {name} ({reason}); {_WHAT_WORKS}") from error
+    return _normalised(resized, notes, channels)
+
+
+def _check_arguments(size: int, channels: int) -> None:
+    if channels not in IMAGENET:
         raise ArgumentError(f"channels must be 1 (luminance) or 3 (RGB), got channels={channels!r}")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ArgumentError(f"size must be an integer of at least 1, got size={size!r}")
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image, notes = _read(Path(path), size)
+        yield
+
+
+def _normalised(image: Image.Image, notes: list[str], channels: int) -> LoadedImage:
     if channels == 1:
         image = image.convert("L").convert("RGB")
     pixels = np.array(image, dtype=np.uint8)  # [H, W, 3]
     levels = torch.from_numpy(pixels[..., :channels].copy()).permute(2, 0, 1).float() / 255  # [C, H, W]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN[channels], _STD[channels]))
+    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET[channels])
     return LoadedImage(pixels, ((levels - mean) / std)[None].contiguous(), tuple(notes))
 
 
 def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
     """Return the resized RGB image, and notes; every failure becomes a `FileError`."""
     with opened_image(path) as image:
-        _resized_size(path, image.size, size)  # refuses before anything is decoded
-        notes = _frame_notes(image)
-        rgb = _to_rgb(ImageOps.exif_transpose(image), path, notes)
-        return rgb.resize(_resized_size(path, rgb.size, size), Image.Resampling.BICUBIC), notes
+        return _resized(image, path, size)
+
+
+def _resized(image: Image.Image, name: Path | str, size: int) -> tuple[Image.Image, list[str]]:
+    _resized_size(name, image.size, size)  # refuses before anything is decoded
+    notes = _frame_notes(image)
+    rgb = _to_rgb(ImageOps.exif_transpose(image), name, notes)
+    return rgb.resize(_resized_size(name, rgb.size, size), Image.Resampling.BICUBIC), notes
 
 
 @contextmanager
@@ -115,11 +161,11 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         raise FileError(f"the image is damaged or unreadable, got {path} ({reason}); {_WHAT_WORKS}") from error
 
 
-def _too_many(path: Path, got: str) -> str:
+def _too_many(path: Path | str, got: str) -> str:
     return f"the image must have at most {_MAX_FILE_PIXELS:,} pixels, got {path}, which {got}; make it smaller first"
 
 
-def _resized_size(path: Path, old: tuple[int, int], size: int) -> tuple[int, int]:
+def _resized_size(path: Path | str, old: tuple[int, int], size: int) -> tuple[int, int]:
     short, long = min(old), max(old)
     width, height = (round(side * size / short) for side in old)
     if width * height > _MAX_RESIZED_PIXELS:
@@ -138,7 +184,7 @@ def _frame_notes(image: Image.Image) -> list[str]:
     return [f"{kind}: first of {frames} frames used"] if frames > 1 else []
 
 
-def _to_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
+def _to_rgb(image: Image.Image, path: Path | str, notes: list[str]) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)  # [H, W]
         white, kind = (1.0, "float") if image.mode == "F" else (65535.0, "16-bit")
