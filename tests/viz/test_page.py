@@ -70,7 +70,7 @@ def test_unknown_margins_are_marked() -> None:
     page = recorded(("a", 2, (1, 3)), scores={"a": scores}).page()
     (layer,) = data_of(page)["layers"]
     assert np.frombuffer(zlib.decompress(b64decode(layer["margins"])), "<u2").tolist() == [0, 65535, 0]
-    assert "1 positions have scores that are not finite" in page
+    assert "which have a region but no margin: 1." in page
 
 
 def test_the_photo_is_the_pixels(case: Case) -> None:

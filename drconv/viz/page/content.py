@@ -77,6 +77,7 @@ def _layer(layer: LayerStatistics, mask: NDArray[Any], margins: NDArray[Any]) ->
         "rows": layer.grid[0],
         "columns": layer.grid[1],
         "verdict": plain(layer.verdict.removeprefix(f"{layer.name}: ")),
+        "unscored": layer.unscored > 0,
         "facts": layer_facts(layer),
         "headings": [(column.name, column.meaning) for column in columns],
         "texts": [list(row) for row in zip(*(column.texts for column in columns), strict=True)],
@@ -95,7 +96,7 @@ def _photo(pixels: NDArray[np.uint8]) -> dict[str, Any]:
         "uri": f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}",
         "width": image.width,
         "height": image.height,
-        "seen": f"{pixels.shape[1]} × {pixels.shape[0]}",  # noqa: RUF001
+        "seen": f"{pixels.shape[0]} × {pixels.shape[1]}",  # noqa: RUF001
     }
 
 

@@ -65,7 +65,9 @@ def layer_facts(layer: LayerStatistics) -> list[str]:
     if layer.agreement is not None:
         facts.append(f"adjusted mutual information with the layer before: {layer.agreement + 0.0:.4f}")
     if layer.unscored:
-        facts.append(f"{_count(layer.unscored)} positions have scores that are not finite: a region, but no margin")
+        facts.append(
+            f"positions whose scores are not finite, which have a region but no margin: {_count(layer.unscored)}"
+        )
     return facts
 
 

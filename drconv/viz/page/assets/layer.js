@@ -92,6 +92,7 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
 
   function describe(region) {
     field("region", `Region ${region}`);
+    find(".reading .swatch").removeAttribute("hidden");
     find(".reading rect").setAttribute("fill", colors[region]);
     panel.querySelectorAll(".reading .of-region dd").forEach((cell, index) => {
       cell.textContent = layer.texts[region][index];
