@@ -13,8 +13,10 @@ struct FusedTiles {
   // Input channels that are mixed and multiplied in one go.
   static constexpr Int kWholeDepth = 256, kPartDepth = 128;
 
+  // Positions of one region of one sample: all of them, or some where they are many.
   struct Pair {
     Int sample, region;
+    Int begin, count;  // in the list of all samples
   };
   struct Task {
     Int list, block, first, last;  // of the pairs
@@ -27,7 +29,7 @@ struct FusedTiles {
   Geometry geometry;
   Map in, out;
   Int threads, positions, depth;
-  Int parts;  // of a list, at most
+  Int wanted;  // tasks that keep all threads busy
   bool strided;
   Epilogue epilogue;
   const float* input;
@@ -55,12 +57,12 @@ struct FusedTiles {
         positions(survey.positions), depth(layer.conv.in_channels),
         strided(!Geometry::is_pointwise(layer.conv)), epilogue(kNoEpilogue), input(input), output(output) {
     if (given) epilogue = {given->bias, given->activation};
-    parts = most(1, ceil_div(4 * threads, generator.lists * generator.blocks));
+    wanted = threads == 1 ? 1 : 4 * threads;
     chunk = depth <= kWholeDepth ? depth : ceil_div(depth, ceil_div(depth, kPartDepth));
     // Tiles of several samples begin in different sets of the first cache.
     tile_size = round_up(chunk * kTileVectors * kLanes, 1024) + 144;
-    pairs = memory.take<Pair>(survey.batch * survey.regions);
-    tasks = memory.take<Task>(generator.lists * generator.blocks * parts);
+    pairs = memory.take<Pair>(survey.batch * survey.regions + wanted);
+    tasks = memory.take<Task>(generator.blocks * (2 * generator.lists + wanted));
     read = memory.take<int32_t>(strided ? survey.batch * positions : 0);
     results = memory.take<float>(out.channels_last ? 0 : survey.batch * positions * out.channels);
     Scratch thread(nullptr);
@@ -104,15 +106,22 @@ struct FusedTiles {
     }
   }
 
+  // Lists become tasks of about the same price, counted in multiplications per column: making a filter is `mixed`,
+  // using it one per position.
   void plan() {
+    Int total = 0;
+    for (Int n = 0; n < survey.batch; n++)
+      for (Int j = 0; j < survey.regions; j++)
+        if (survey.members(n, j) > 0) total += price(survey.members(n, j));
+    // A filter that is made once more for part of its positions should have many of them.
+    const Int target = wanted == 1 ? total : most(ceil_div(total, wanted), 8 * layer.mixed);
     Int used = 0;
     task_count = 0;
     if (generator.lists == 1) {
       // Regions of one sample after each other: its pixels stay in the cache.
       for (Int n = 0; n < survey.batch; n++)
-        for (Int j = 0; j < survey.regions; j++)
-          if (survey.members(n, j) > 0) pairs[used++] = {n, j};
-      add_tasks(0, 0, used);
+        for (Int j = 0; j < survey.regions; j++) add_pairs(n, j, target, used);
+      add_tasks(0, 0, used, total, target);
       return;
     }
     // The dearest regions first, so that the last task to end is a cheap one.
@@ -120,30 +129,44 @@ struct FusedTiles {
     Int order[kMostSorted], cost[kMostSorted];
     const bool sorted = survey.regions <= kMostSorted;
     for (Int j = 0; sorted && j < survey.regions; j++) {
-      Int price = 0;
-      for (Int n = 0; n < survey.batch; n++) {
-        const Int members = survey.members(n, j);
-        if (members > 0) price += layer.mixed + members;
-      }
+      const Int own = list_price(j);
       Int at = j;
-      for (; at > 0 && cost[at - 1] < price; at--) {
+      for (; at > 0 && cost[at - 1] < own; at--) {
         cost[at] = cost[at - 1];
         order[at] = order[at - 1];
       }
-      cost[at] = price;
+      cost[at] = own;
       order[at] = j;
     }
     for (Int i = 0; i < survey.regions; i++) {
       const Int j = sorted ? order[i] : i, first = used;
-      for (Int n = 0; n < survey.batch; n++)
-        if (survey.members(n, j) > 0) pairs[used++] = {n, j};
-      if (used > first) add_tasks(j, first, used);
+      for (Int n = 0; n < survey.batch; n++) add_pairs(n, j, target, used);
+      if (used > first) add_tasks(j, first, used, sorted ? cost[i] : list_price(j), target);
     }
   }
 
-  void add_tasks(Int list, Int first, Int last) {
-    // Parts of a list read the same parameters again: no more of them than full tiles.
-    const Int count = last - first, split = most(1, least(parts, ceil_div(count, kMostSets)));
+  Int price(Int members) const { return layer.mixed + members; }
+
+  Int list_price(Int region) const {
+    Int sum = 0;
+    for (Int n = 0; n < survey.batch; n++)
+      if (survey.members(n, region) > 0) sum += price(survey.members(n, region));
+    return sum;
+  }
+
+  void add_pairs(Int sample, Int region, Int target, Int& used) const {
+    const Int members = survey.members(sample, region);
+    if (members == 0) return;
+    const Int begin = sample * positions + survey.start[sample * (survey.regions + 1) + region];
+    const Int pieces = most(1, members / target);
+    for (Int i = 0; i < pieces; i++) {
+      const Int from = members * i / pieces, to = members * (i + 1) / pieces;
+      pairs[used++] = {sample, region, begin + from, to - from};
+    }
+  }
+
+  void add_tasks(Int list, Int first, Int last, Int cost, Int target) {
+    const Int count = last - first, split = most(1, least(count, (cost + target / 2) / target));
     for (Int b = 0; b < generator.blocks; b++)
       for (Int i = 0; i < split; i++)
         tasks[task_count++] = {list, b, first + count * i / split, first + count * (i + 1) / split};
@@ -167,11 +190,9 @@ struct FusedTiles {
     const ColumnBlock block = generator.block(task.block);
     const Int width = block_width(block), most_sets = kTileRows[block.vectors];
     const Int count = task.last - task.first, groups = ceil_div(count, most_sets);
-    Int pixels = 0, tiles = 0;
+    Int pixels = 0;
     for (Int i = task.first; i < task.last; i++) {
-      const Int members = survey.members(pairs[i].sample, pairs[i].region);
-      pixels += members;
-      tiles += ceil_div(members, kTileRows[block.vectors]);
+      pixels += pairs[i].count;
     }
     for (Int c = 0; c < depth; c += chunk) {
       const Int here = least(chunk, depth - c);
@@ -221,8 +242,7 @@ struct FusedTiles {
   void multiply_pair(const Pair& pair, const ColumnBlock& block, Int c, Int here, const float* tile,
                      Upcoming& upcoming) const {
     static const Int no_offset = 0;
-    const Int begin = pair.sample * positions + survey.start[pair.sample * (survey.regions + 1) + pair.region];
-    const Int members = survey.members(pair.sample, pair.region);
+    const Int begin = pair.begin, members = pair.count;
     TileCall call = {};
     if (in.channels_last) {
       call.rows = in.at(input, pair.sample) + c;
