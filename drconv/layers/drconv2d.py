@@ -147,7 +147,8 @@ class DRConv2d(RegionLayer):
             ArgumentError: the shapes do not fit the layer, or there is no guide.
         """
         if not torch.compiler.is_compiling():
-            fused = self._calls().run(self, input, guided_feature)
+            calls: FusedCalls = self.__dict__.get("_fused_calls") or self._new_calls()
+            fused = calls.run(self, input, guided_feature)
             if fused is not None:
                 return fused
         self.check_input(input)
@@ -165,11 +166,9 @@ class DRConv2d(RegionLayer):
         output: Tensor = self.region_conv(self.pad(input), filters, guided_feature, self.bias, self.backend)
         return output if self.activation is None else ACTIVATIONS[self.activation](output)
 
-    def _calls(self) -> FusedCalls:
-        """Return the calls in one piece that this layer can make: a cache, which is not part of its state."""
-        calls: FusedCalls | None = self.__dict__.get("_fused_calls")
-        if calls is None:
-            calls = self.__dict__["_fused_calls"] = FusedCalls()
+    def _new_calls(self) -> FusedCalls:
+        # A cache, which is not part of the layer's state: a layer that was pickled before there was one has none.
+        calls = self.__dict__["_fused_calls"] = FusedCalls()
         return calls
 
     def train(self, mode: bool = True) -> "DRConv2d":

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from drconv.errors import DrconvError
 from drconv.kernels import Inference, LayerParameters, choose_backend, forget_packed
@@ -62,7 +62,14 @@ _UNKNOWN: Final = object()
 
 
 class FusedCalls:
-    """The calls that a layer has been found to be able to make; nothing of it is copied or pickled with the layer."""
+    """The calls that a layer has been found to be able to make; nothing of it is copied or pickled with the layer.
+
+    Here as in the call itself every object that is looked at comes from memory, because the other layers of a network
+    have run since, and so does every instruction: hence the slots, the plain loops, and hooks that are looked for only
+    after one was added.
+    """
+
+    __slots__ = ("_found",)
 
     def __init__(self) -> None:
         self._found: _Structure | None = None
@@ -90,12 +97,13 @@ class FusedCalls:
         found = self._found
         if found is None or not found.is_current(layer):
             found = self._found = _Structure(layer)
-        if found.parameters is None or any(found.hooks) or any(_global_hooks):
+        if found.parameters is None or (found.handles != RemovableHandle.next_id and found.has_hooks()):
             return None
-        conv, guide = found.region_conv, found.guide
+        conv, guide = found.conv, found.guide
+        device = input.is_cpu or input.device
         key: tuple[Any, ...] = (
-            input.shape, input.stride(), input.dtype, input.device, layer.backend, layer.activation,
-            conv.stride, conv.padding, conv.dilation, conv.groups,
+            input.shape, input.stride(), input.dtype, device, layer.backend, layer.activation,
+            conv["stride"], conv["padding"], conv["dilation"], conv["groups"],
         )  # fmt: skip
         if guided_feature is not None:
             if type(guided_feature) is not Tensor:
@@ -103,7 +111,7 @@ class FusedCalls:
             given = guided_feature
             key = (*key, given.shape, given.stride(), given.dtype, given.device)
         elif guide is not None:
-            key = (*key, guide.stride, guide.padding, guide.dilation)
+            key = (*key, guide["stride"], guide["padding"], guide["dilation"])
         else:
             return None
         if torch.is_grad_enabled() and found.needs_gradient(input, guided_feature):
@@ -133,30 +141,30 @@ class _Structure:
     Attributes:
         parameters: of the layer; None where it cannot run in one call, whatever the input.
         calls: by sizes and settings; None where one cannot be made in one call.
+        handles: how many hooks PyTorch had ever registered when there were none here.
+        conv, guide: attributes of the operator and of the guide, if there is one.
+        generator: its name.
     """
+
+    __slots__ = (
+        "_held", "_hooks", "_inner", "_kind", "_own", "_size", "calls", "conv", "generator", "guide", "handles",
+        "parameters",
+    )  # fmt: skip
 
     def __init__(self, layer: RegionLayer) -> None:
         inner = [module for module in layer.modules() if module is not layer]
         self._kind = type(layer)
-        self._inner = inner
-        self._kinds = [type(module) for module in inner]
         self._size = len(vars(layer))
-        self._attributes = [vars(module) for module in inner]
-        self._sizes = [len(attributes) for attributes in self._attributes]
         self._own = layer._parameters
-        self._modules = [layer._modules, *(module._modules for module in inner if module._modules)]
-        self._children = [child for modules in self._modules for child in modules.values()]
-        self._slots = [
-            (parameters, name)
-            for parameters in (layer._parameters, *(module._parameters for module in inner))
-            for name in parameters
-        ]
-        self._tensors = [parameters[name] for parameters, name in self._slots]
-        self._present = [tensor for tensor in self._tensors if tensor is not None]
-        self._numbers = [id(tensor) for tensor in self._tensors]
-        self.hooks = [vars(module)[name] for module in (layer, *inner) for name in _HOOKS]
-        self.region_conv: Any = layer._modules.get("region_conv")
-        self.guide: Any = layer._modules.get("guide")
+        self._inner = [(module, type(module), vars(module), len(vars(module))) for module in inner]
+        holders: list[dict[str, Any]] = []
+        for module in (layer, *inner):
+            holders += [holder for holder in (module._modules, module._parameters) if holder]
+        self._held = [(holder, name, held) for holder in holders for name, held in holder.items()]
+        self._hooks = [vars(module)[name] for module in (layer, *inner) for name in _HOOKS]
+        self.handles = -1
+        self.conv = vars(layer.region_conv)
+        self.guide = None if layer._modules.get("guide") is None else vars(layer._modules["guide"])
         self.generator = ""
         self.parameters = self._read(layer)
         self.calls: dict[tuple[Any, ...], Any] = {}
@@ -164,24 +172,38 @@ class _Structure:
     def is_current(self, layer: RegionLayer) -> bool:
         """Return whether the layer still has the modules and parameters it had, and its modules their classes.
 
-        A parametrization changes the class of a module; an attribute that shadows a method makes it larger.
+        A parametrization takes a parameter out of its module; an attribute that shadows a method makes that larger.
         """
-        return (
-            layer._parameters is self._own
-            and type(layer) is self._kind
-            and len(vars(layer)) == self._size
-            and list(chain.from_iterable([modules.values() for modules in self._modules])) == self._children
-            and list(map(type, self._inner)) == self._kinds
-            and list(map(len, self._attributes)) == self._sizes
-            and [id(parameters.get(name)) for parameters, name in self._slots] == self._numbers
-        )
+        if layer._parameters is not self._own or type(layer) is not self._kind or len(vars(layer)) != self._size:
+            return False
+        for module, kind, attributes, size in self._inner:
+            if type(module) is not kind or len(attributes) != size:
+                return False
+        try:
+            for holder, name, held in self._held:
+                if holder[name] is not held:
+                    return False
+        except KeyError:
+            return False
+        return True
+
+    def has_hooks(self) -> bool:
+        """Return whether anybody has hooked into the layer, its parts or all modules; to be asked after one was added.
+
+        Every hook that PyTorch registers takes the next number of all handles.
+        """
+        handles = RemovableHandle.next_id
+        if any(self._hooks) or any(_global_hooks):
+            return True
+        self.handles = handles
+        return False
 
     def needs_gradient(self, input: Tensor, guided_feature: Tensor | None) -> bool:
         """Return whether a gradient would flow through the call."""
         return (
             input.requires_grad
             or (guided_feature is not None and guided_feature.requires_grad)
-            or any(tensor.requires_grad for tensor in self._present)
+            or any(held.requires_grad for _, _, held in self._held if isinstance(held, Tensor))
         )
 
     def prepare(
@@ -202,7 +224,8 @@ class _Structure:
             return None
         if guided_feature is not None and (guided_feature.dim() != 4 or guided_feature.dtype != input.dtype):
             return None
-        parameters, guide, conv = self.parameters, self.guide, self.region_conv
+        parameters, conv = self.parameters, layer.region_conv
+        guide: Any = layer._modules.get("guide")
         if guided_feature is None:
             if isinstance(guide.padding, str):
                 # One that is like its layer's own, which pads inside: `_read` has seen to that.
@@ -231,16 +254,20 @@ class _Structure:
 
     def _read(self, layer: RegionLayer) -> LayerParameters | None:
         """Return the parameters if layer and parts are what this file knows, and do nothing but what it knows."""
+        present = list(layer.parameters())
         generator, guide, conv = (layer._modules.get(name) for name in ("filter_generator", "guide", "region_conv"))
         known = {PooledFilterGenerator: _pooled, BasisFilterGenerator: _basis, LearnedFilters: _learned}
         margins_inside = layer._pads_inside or not any(sum(layer._margins, ()))
         if (
             type(conv) is not RegionConv2d
             or not margins_inside
-            or not all(type(tensor) in _PLAIN for tensor in self._present)
+            or not all(type(tensor) in _PLAIN for tensor in present)
             # Inference tensors count no versions: packing them anew for every call would cost more than it saves.
-            or any(tensor.is_inference() for tensor in self._present)
-            or any("forward" in attributes for attributes in (vars(layer), *self._attributes))
+            or any(tensor.is_inference() for tensor in present)
+            or any(
+                "forward" in attributes
+                for attributes in (vars(layer), *(attributes for _, _, attributes, _ in self._inner))
+            )
             or len(layer._modules) != 2 + ("guide" in layer._modules)
         ):
             return None

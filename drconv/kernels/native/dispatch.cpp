@@ -77,10 +77,17 @@ int64_t drconv_pack(int64_t isa, const drconv_layer* layer, const drconv_paramet
   return DRCONV_OK;
 }
 
-int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters, const float* input,
-                     const float* scores, int64_t seed, float* output, void* scratch, int64_t scratch_bytes) {
+int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters,
+                     const float* guide_weight, const float* guide_bias, const float* routing_weight,
+                     const float* routing_bias, const float* made_weight, const float* made_bias, const float* bias,
+                     const float* input, const float* scores, int64_t seed, float* output, void* scratch,
+                     int64_t scratch_bytes) {
   const drconv_kernels* kernels = kernels_of(isa);
   if (!kernels) return DRCONV_BAD_ISA;
+  const drconv_parameters& p = *parameters;
+  if (p.guide_weight != guide_weight || p.guide_bias != guide_bias || p.routing_weight != routing_weight ||
+      p.routing_bias != routing_bias || p.made_weight != made_weight || p.made_bias != made_bias || p.bias != bias)
+    return DRCONV_MOVED;
   return kernels->infer(layer, parameters, input, scores, seed, output, scratch, scratch_bytes, nullptr);
 }
 

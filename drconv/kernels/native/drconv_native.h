@@ -22,7 +22,8 @@ enum drconv_status {
   DRCONV_SCRATCH_TOO_SMALL = 1,  // the caller gave less scratch memory than the matching drconv_*_scratch asks for
   DRCONV_BAD_MASK = 2,           // a region index outside [0, regions)
   DRCONV_BAD_ISA = 3,            // not built in, or this CPU does not have it
-  DRCONV_STALE = 4               // the packed parameters are not those that were given
+  DRCONV_STALE = 4,              // the packed parameters are not those that were given
+  DRCONV_MOVED = 5               // parameters are no longer where they were
 };
 
 // Sizes and strides of one region convolution. Strides count elements. All fields are int64.
@@ -111,9 +112,12 @@ DRCONV_API int64_t drconv_pack(int64_t isa, const drconv_layer* layer, const drc
                     float* packed);
 
 // The whole layer: regions from the guide or from `scores`, filters for those that occur, convolution, bias,
-// activation. Some elements, drawn by `seed`, of what was packed are held against the originals first.
+// activation. `parameters` was filled in before; where its tensors are now is given anew, in the same order, and nothing
+// is done if they have moved, or if some elements of what was packed, drawn by `seed`, differ from the originals.
 DRCONV_API int64_t drconv_infer_scratch(int64_t isa, const drconv_layer* layer);
 DRCONV_API int64_t drconv_infer(int64_t isa, const drconv_layer* layer, const drconv_parameters* parameters,
+                     const float* guide_weight, const float* guide_bias, const float* routing_weight,
+                     const float* routing_bias, const float* made_weight, const float* made_bias, const float* bias,
                      const float* input, const float* scores, int64_t seed, float* output, void* scratch,
                      int64_t scratch_bytes);
 

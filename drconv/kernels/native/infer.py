@@ -1,22 +1,20 @@
 """A whole layer in one call of the compiled kernels."""
 
 from ctypes import addressof
-from itertools import count
 
 import torch
 from torch import Tensor
 
 from drconv.errors import ArgumentError
 from drconv.kernels.layer import ACTIVATIONS, GENERATORS, LayerParameters, LayerProblem
-from drconv.kernels.native.library import Conv, Layer, Library, Parameters, load
+from drconv.kernels.native.library import Conv, Layer, Library, Parameters, is_open, load
 from drconv.kernels.native.packed import packed
 from drconv.kernels.native.plan import Strides, are_scores, check, has_even_taps, is_readable, steps
-from drconv.kernels.native.scratch import give_back, take
+from drconv.kernels.native.scratch import Block, give_back, take
 
 __all__ = ["prepare"]
 
-_STALE = 4
-_never_again = count()
+_STALE, _MOVED = 4, 5
 
 Tensors = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor | None, Tensor | None]
 """The parameters of a layer, in the order of `LayerParameters`."""
@@ -38,38 +36,51 @@ def prepare(
     return _Inference(problem, parameters, input, guided_feature) if readable else None
 
 
-class _Plan:
-    """Sizes of a call as the kernels read them, and the scratch memory it takes; never written to."""
+class _Ready:
+    """All that a call hands to the kernels beside its tensors; never written to.
 
-    def __init__(self, native: Library, threads: int, layer: Layer) -> None:
+    Slots, here and below: between two calls of a layer all others of its network run, so that whatever a call looks at
+    has to come from memory, object by object.
+    """
+
+    __slots__ = (
+        "address", "bias_version", "function", "isa", "layer", "native", "packed", "parameters", "parameters_address",
+        "scratch_size", "threads", "weight_version",
+    )  # fmt: skip
+
+    def __init__(self, native: Library, threads: int, layer: Layer, tensors: Tensors, activation: int, anew: bool):
+        weight, bias = tensors[4], tensors[5]
         self.native = native
+        self.isa = native.isa
         self.threads = threads
         self.layer = layer
         self.address = addressof(layer)
         self.function = native.functions["infer"]
         self.scratch_size: int = native.functions["infer_scratch"](native.isa, self.address)
-
-
-class _Bound:
-    """Where the kernels find the parameters; never written to."""
-
-    def __init__(self, tensors: Tensors, activation: int, plan: _Plan, anew: bool) -> None:
-        self.state = _state(tensors)
-        weight, bias = tensors[4], tensors[5]
-        self.packed = packed(plan.native, plan.layer, weight, bias, anew)
+        # Read before what they are versions of.
+        self.weight_version = _version(weight)
+        self.bias_version = 0 if bias is None else _version(bias)
+        self.packed = packed(native, layer, weight, bias, anew)
         pointers = [None if t is None else t.data_ptr() for t in tensors]
         self.parameters = Parameters(*pointers[:6], self.packed.data_ptr(), pointers[6], activation)
-        self.address = addressof(self.parameters)
+        self.parameters_address = addressof(self.parameters)
 
 
 class _Inference:
     """From input to output in one call of the kernels, whose sizes and strides were found out before."""
+
+    __slots__ = (
+        "_calls", "_forms", "_input_steps", "_made_bias", "_made_weight", "_output_shape", "_output_strides",
+        "_problem", "_ready", "_score_steps", "_tensors",
+    )  # fmt: skip
 
     def __init__(
         self, problem: LayerProblem, parameters: LayerParameters, input: Tensor, guided_feature: Tensor | None
     ) -> None:
         p, conv = parameters, problem.conv
         self._problem = problem
+        self._made_weight = p.made_weight
+        self._made_bias = p.made_bias
         self._tensors: Tensors = (
             p.guide_weight, p.guide_bias, p.routing_weight, p.routing_bias, p.made_weight, p.made_bias, p.bias
         )  # fmt: skip
@@ -81,72 +92,63 @@ class _Inference:
         self._output_strides = empty.stride()
         self._calls = 0
         native = load()
-        self._plan = self._plan_for(native, native.threads())
-        self._bound = self._bind(self._plan)
+        self._ready = self._made_ready(native, native.threads())
 
     def __call__(self, input: Tensor, guided_feature: Tensor | None) -> Tensor | None:
-        # Another thread may replace plan and parameters at any time: this call goes on with those it has.
-        native, plan, bound = load(), self._plan, self._bound
-        threads = native.threads()
-        if plan.native is not native or plan.threads != threads:
-            plan = self._plan = self._plan_for(native, threads)
-            bound = self._bound = self._bind(plan)
-        elif bound.state != _state(self._tensors):
+        # Another thread may replace it at any time: this call goes on with what it has.
+        ready = self._ready
+        native = ready.native if is_open(ready.native) else load()
+        threads, bias = native.threads(), self._made_bias
+        try:
+            is_packed = self._made_weight._version == ready.weight_version and (
+                bias is None or bias._version == ready.bias_version
+            )
+        except RuntimeError:
+            is_packed = False  # inference tensors count no versions
+        if not is_packed or ready.threads != threads or ready.native is not native:
             if self._forms != _forms(self._tensors):
                 return None
-            bound = self._bound = self._bind(plan)
+            ready = self._ready = self._made_ready(native, threads)
         output = torch.empty_strided(self._output_shape, self._output_strides, dtype=torch.float32)
-        size = plan.scratch_size
-        memory = take(size)
-        self._calls += 1
-        scores = None if guided_feature is None else guided_feature.data_ptr()
-        arguments = (input.data_ptr(), scores, self._calls, output.data_ptr(), memory.address, size)
-        status = plan.function(native.isa, plan.address, bound.address, *arguments)
-        if status == _STALE:
-            # Somebody wrote to a parameter through `.data`, which counts no version.
-            bound = self._bound = self._bind(plan, anew=True)
-            status = plan.function(native.isa, plan.address, bound.address, *arguments)
+        memory = take(ready.scratch_size)
+        status = self._run(ready, input, guided_feature, output, memory)
+        if status in (_STALE, _MOVED):
+            # Somebody wrote to a parameter through `.data`, which counts no version, or gave it other memory.
+            if self._forms != _forms(self._tensors):
+                return None
+            ready = self._ready = self._made_ready(native, threads, anew=status == _STALE)
+            status = self._run(ready, input, guided_feature, output, memory)
         give_back(memory)
         if status:
             check(status)
         return output
 
-    def _plan_for(self, native: Library, threads: int) -> _Plan:
+    def _run(self, ready: _Ready, input: Tensor, scores: Tensor | None, output: Tensor, memory: Block) -> int:
+        self._calls = seed = self._calls + 1
+        status: int = ready.function(
+            ready.isa, ready.address, ready.parameters_address,
+            *[None if t is None else t.data_ptr() for t in self._tensors],
+            input.data_ptr(), None if scores is None else scores.data_ptr(), seed,
+            output.data_ptr(), memory.address, ready.scratch_size,
+        )  # fmt: skip
+        return status
+
+    def _made_ready(self, native: Library, threads: int, anew: bool = False) -> _Ready:
         problem, weight = self._problem, self._tensors[0]
         conv = _conv(problem, self._input_steps, self._score_steps, threads)
         guide = conv if weight is None else _guide(problem, self._input_steps, weight.stride(), threads)
         kind = GENERATORS.index(problem.generator)
-        return _Plan(native, threads, Layer(conv, guide, weight is None, kind, problem.num_mixed))
+        layer = Layer(conv, guide, weight is None, kind, problem.num_mixed)
+        return _Ready(native, threads, layer, self._tensors, ACTIVATIONS.index(problem.activation), anew)
 
-    def _bind(self, plan: _Plan, anew: bool = False) -> _Bound:
-        return _Bound(self._tensors, ACTIVATIONS.index(self._problem.activation), plan, anew)
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _forms(tensors: Tensors) -> list[object]:
     """Return what must not change if parameters are to be read as before."""
     return [None if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in tensors]
-
-
-def _state(tensors: Tensors) -> list[int | None]:
-    """Return what changes when parameters move, or when what is packed is written to; not when it is by `.data`."""
-    guide_weight, guide_bias, routing_weight, routing_bias, made_weight, made_bias, bias = tensors
-    state = [
-        made_weight.data_ptr(),
-        None if guide_weight is None else guide_weight.data_ptr(),
-        None if guide_bias is None else guide_bias.data_ptr(),
-        None if routing_weight is None else routing_weight.data_ptr(),
-        None if routing_bias is None else routing_bias.data_ptr(),
-        None if made_bias is None else made_bias.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-    ]
-    try:
-        state.append(made_weight._version)
-        if made_bias is not None:
-            state.append(made_bias._version)
-    except RuntimeError:
-        # Inference tensors count no versions: what was packed of them is out of date at once.
-        state.append(next(_never_again))
-    return state
 
 
 def _conv(problem: LayerProblem, input: Strides, scores: Strides | None, threads: int) -> Conv:

@@ -18,7 +18,7 @@ import torch
 from drconv.errors import BackendError
 from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_kernels, find_compiler, key
 
-__all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "load", "why_not"]
+__all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "is_open", "load", "why_not"]
 
 _ABI = 5
 _SOURCES = Path(__file__).parent
@@ -81,7 +81,7 @@ _SIGNATURES = {
     "input_gradient_scratch": (_INT, _POINTER),
     "filter_gradient_scratch": (_INT, _POINTER),
     "products_scratch": (_INT, _POINTER),
-    "infer": (_INT, *(_POINTER,) * 4, _INT, _POINTER, _POINTER, _INT),
+    "infer": (_INT, *(_POINTER,) * 11, _INT, _POINTER, _POINTER, _INT),
     "infer_scratch": (_INT, _POINTER),
     "pack": (_INT, _POINTER, _POINTER, _POINTER),
     "packed_size": (_INT, _POINTER),
@@ -138,6 +138,11 @@ def load() -> Library:
     if isinstance(found, str):
         raise BackendError(f"backend 'native' cannot run: {found}")
     return found
+
+
+def is_open(native: Library) -> bool:
+    """Return whether these are the kernels that `load` returns."""
+    return _found.get(None) is native
 
 
 def why_not() -> str | None:

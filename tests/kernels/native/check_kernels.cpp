@@ -421,9 +421,11 @@ void check_layer(Int number) {
     drconv_pack(isa, &layer.sizes, &layer.parameters, packed.data());
     drconv_parameters parameters = layer.parameters;
     parameters.packed = packed.data();
+    const drconv_parameters& now = layer.parameters;
     std::vector<float> y = unwritten(static_cast<Int>(output.size()));
     const auto infer = [&](void* scratch, Int bytes) {
-      return drconv_infer(isa, &layer.sizes, &parameters, p.input.data(), layer.scores.data(), number, y.data(), scratch,
+      return drconv_infer(isa, &layer.sizes, &parameters, now.guide_weight, now.guide_bias, now.routing_weight,
+                          now.routing_bias, now.made_weight, now.made_bias, now.bias, p.input.data(), layer.scores.data(), number, y.data(), scratch,
                           bytes);
     };
     with_scratch(drconv_infer_scratch(isa, &layer.sizes), infer);
@@ -442,6 +444,11 @@ void check_layer(Int number) {
       failures++;
     }
     for (float& value : layer.made_weight) value -= 1;
+    parameters.made_weight = nullptr;
+    if (infer(nullptr, 0) != DRCONV_MOVED) {
+      std::printf("layer %d: moved parameters went unnoticed\n", static_cast<int>(number));
+      failures++;
+    }
   }
 }
 
