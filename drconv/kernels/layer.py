@@ -35,7 +35,7 @@ class LayerProblem:
     """Sizes and settings of one inference of a layer.
 
     Attributes:
-        conv: its convolution.
+        conv: its convolution; `memory_format` is that of the output, where the input may also be contiguous.
         generator: one of `GENERATORS`.
         num_mixed: how many filters are mixed into one; 1 where they are learned.
         guide: geometry of its guide, or None where the guided feature is given.

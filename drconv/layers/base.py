@@ -176,6 +176,17 @@ class DynamicLayer(nn.Module):
             sizes.append(size)
         return sizes[0], sizes[1]
 
+    def prefers_channels_last(self) -> bool:
+        """Return whether the layer was converted to channels_last, so that its output is, as that of `nn.Conv2d`.
+
+        Seen from the first parameter with four axes; without one the output's layout is the input's.
+        """
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                # Also 1x1 weights, which are contiguous in either layout, tell it by their strides.
+                return parameter.shape[1] > 1 and parameter.stride()[1::2] == (1, parameter.shape[1])
+        return False
+
     def pad(self, input: Tensor) -> Tensor:
         """Return the input with the padding that the operator does not do itself."""
         (top, bottom), (left, right) = self._margins

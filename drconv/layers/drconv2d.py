@@ -155,6 +155,8 @@ class DRConv2d(RegionLayer):
         if input.dim() == 3:
             guided = None if guided_feature is None else guided_feature[None]
             return self.forward(input[None], guided)[0]
+        if self.prefers_channels_last():
+            input = input.contiguous(memory_format=torch.channels_last)
         size = self.output_size(input.shape[2], input.shape[3])
         if guided_feature is None:
             if self.guide is None:

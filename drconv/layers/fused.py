@@ -247,6 +247,9 @@ class _Structure:
                 conv.dilation, conv.groups, *geometry, layer.activation, layer.backend,
             ),
         )  # fmt: skip
+        # As `memory_format_of` says of an input that was made channels_last.
+        if layer.prefers_channels_last() and input.shape[1] > 1 and input.shape[2] * input.shape[3] > 1:
+            problem = replace(problem, conv=replace(problem.conv, memory_format=torch.channels_last))
         backend = choose_backend(problem.conv, layer.backend)
         if backend.why_not_infer(problem) is not None:
             return None

@@ -171,6 +171,20 @@ def test_inputs_with_gaps_and_without_a_batch(fused: list[bool]) -> None:
         assert_near(layer(torch.randn(2, 13, 5, 9)[..., :5]).detach(), layer(x), "shape only", tolerance=1e9)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layout_is_that_of_conv2d(shape: str, fused: list[bool]) -> None:
+    for generator in ("pooled", "learned"):
+        layer, x = made(shape, 3, filter_generator=generator, num_regions=5)
+        layer.to(memory_format=torch.channels_last)
+        conv = nn.Conv2d(**{name: value for name, value in SHAPES[shape].items() if name != "size"})
+        conv.to(memory_format=torch.channels_last)
+        for input in (x, x.contiguous(memory_format=torch.channels_last)):
+            agree(layer, fused, input)
+            with torch.no_grad():
+                assert layer(input).stride() == conv(input).stride()
+            assert layer(input).stride() == conv(input).stride()
+
+
 def test_inference_mode_and_frozen_parameters(fused: list[bool]) -> None:
     layer, x = made()
     with torch.inference_mode():

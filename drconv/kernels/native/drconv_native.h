@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Raised by one with every change of a structure or a function below.
-#define DRCONV_ABI 5
+#define DRCONV_ABI 6
 
 enum drconv_isa { DRCONV_PORTABLE = 0, DRCONV_AVX2 = 1, DRCONV_AVX512 = 2, DRCONV_ISAS = 3 };
 
@@ -59,6 +59,7 @@ typedef struct {
   // scores are given.
   drconv_conv guide;
   int64_t scores_given;
+  int64_t output_channels_last;  // 1 also where the input is not; 0 only where it is not
   int64_t generator;
   int64_t mixed;  // how many filters are mixed into one; 1 where they are learned
 } drconv_layer;

@@ -26,6 +26,7 @@ struct FusedFilters {
   const drconv_layer& layer;
   Scratch memory;
   Generator generator;
+  bool turns;  // planes of the input are laid out as rows first, because the output is rows
   Survey survey;
   Map in, out;
   Int threads, regions;
@@ -46,8 +47,9 @@ struct FusedFilters {
   FusedFilters(const drconv_layer& layer, const drconv_parameters* given, const float* input, const float* scores,
                float* output, void* scratch)
       : layer(layer), memory(scratch), generator(layer, given ? given->packed : nullptr),
-        survey(layer, given, false, false, input, scores, memory), in(input_map(layer.conv)),
-        out(output_map(layer.conv)), threads(layer.conv.threads), regions(layer.conv.regions), epilogue(kNoEpilogue),
+        turns(layer.output_channels_last && !layer.conv.channels_last),
+        survey(layer, given, turns, false, input, scores, memory), in(input_map(layer.conv)),
+        out(layer_output_map(layer)), threads(layer.conv.threads), regions(layer.conv.regions), epilogue(kNoEpilogue),
         input(input), output(output), learned(layer.generator == DRCONV_LEARNED) {
     if (given) epilogue = {given->bias, given->activation};
     const Int sample_size = regions * generator.filter_size();
@@ -74,6 +76,11 @@ struct FusedFilters {
     drconv_conv c = layer.conv;
     c.batch = samples;
     generator.set_strides(c);
+    if (turns) {
+      c.channels_last = c.input_channel_stride = 1;
+      c.input_pixel_stride = c.in_channels;
+      c.input_batch_stride = survey.pixels * c.in_channels;
+    }
     return c;
   }
 
@@ -82,7 +89,7 @@ struct FusedFilters {
     for (first = 0; first < survey.batch; first += together) {
       count = least(together, survey.batch - first);
       if (!learned) make_all();
-      forward_pass(conv_of(count), in.at(input, first), learned ? generator.packed : filters,
+      forward_pass(conv_of(count), turns ? survey.rows + first * survey.pixels * in.channels : in.at(input, first), learned ? generator.packed : filters,
                    {survey.mask + first * survey.positions, {}}, epilogue, output + first * out.batch_stride, pass_memory,
                    false);
     }

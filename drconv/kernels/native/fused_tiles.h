@@ -53,7 +53,7 @@ struct FusedTiles {
              float* output, void* scratch)
       : layer(layer), memory(scratch), generator(layer, given ? given->packed : nullptr),
         survey(layer, given, layer.conv.channels_last == 0, true, input, scores, memory), geometry(layer.conv),
-        in(input_map(layer.conv)), out(output_map(layer.conv)), threads(layer.conv.threads),
+        in(input_map(layer.conv)), out(layer_output_map(layer)), threads(layer.conv.threads),
         positions(survey.positions), depth(layer.conv.in_channels),
         strided(!Geometry::is_pointwise(layer.conv)), epilogue(kNoEpilogue), input(input), output(output) {
     if (given) epilogue = {given->bias, given->activation};
@@ -201,8 +201,8 @@ struct FusedTiles {
       if (c + here < depth) {
         upcoming.at = generator.at(task.list, block, c + here);
         upcoming.lines = least(chunk, depth - c - here) * generator.row_sets * width / kLine;
-      } else if (index + threads < task_count) {
-        const Task& later = tasks[index + threads];
+      } else if (index + 1 < task_count) {
+        const Task& later = tasks[index + 1];
         if (later.list != task.list || later.block != task.block) {
           const ColumnBlock its = generator.block(later.block);
           upcoming.at = generator.at(later.list, its, 0);

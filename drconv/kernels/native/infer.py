@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from drconv.errors import ArgumentError
+from drconv.kernels.backend import memory_format_of
 from drconv.kernels.layer import ACTIVATIONS, GENERATORS, LayerParameters, LayerProblem
 from drconv.kernels.native.library import Conv, Layer, Library, Parameters, is_open, load
 from drconv.kernels.native.packed import packed
-from drconv.kernels.native.plan import Strides, are_scores, check, has_even_taps, is_readable, steps
+from drconv.kernels.native.plan import Strides, are_scores, check, has_even_taps, is_even, steps
 from drconv.kernels.native.scratch import Block, give_back, take
 
 __all__ = ["prepare"]
@@ -27,13 +28,22 @@ def prepare(
     p = parameters
     dense = (p.guide_bias, p.routing_weight, p.routing_bias, p.made_weight, p.made_bias, p.bias)
     readable = (
-        is_readable(problem.conv, input)
+        _is_readable(input)
         and (guided_feature is None or are_scores(guided_feature))
         and (p.guide_weight is None or has_even_taps(p.guide_weight))
         and all(t is None or t.is_contiguous() for t in dense)
         and all(t is None or (t.dtype == torch.float32 and t.is_cpu) for t in (*dense, p.guide_weight))
     )
     return _Inference(problem, parameters, input, guided_feature) if readable else None
+
+
+def _is_readable(input: Tensor) -> bool:
+    _, channel, pixel = steps(input)
+    return (channel if _is_rows(input) else pixel) == 1 and is_even(input)
+
+
+def _is_rows(input: Tensor) -> bool:
+    return memory_format_of(input) == torch.channels_last
 
 
 class _Ready:
@@ -70,8 +80,8 @@ class _Inference:
     """From input to output in one call of the kernels, whose sizes and strides were found out before."""
 
     __slots__ = (
-        "_calls", "_forms", "_input_steps", "_made_bias", "_made_weight", "_output_shape", "_output_strides",
-        "_problem", "_ready", "_score_steps", "_tensors",
+        "_calls", "_forms", "_input_steps", "_is_rows", "_made_bias", "_made_weight", "_output_shape",
+        "_output_strides", "_problem", "_ready", "_score_steps", "_tensors",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +96,7 @@ class _Inference:
         )  # fmt: skip
         self._forms = _forms(self._tensors)
         self._input_steps = steps(input)
+        self._is_rows = _is_rows(input)
         self._score_steps = None if guided_feature is None else steps(guided_feature)
         self._output_shape = (conv.batch, conv.out_channels, *conv.output_size)
         empty = torch.empty(self._output_shape, device="meta", memory_format=conv.memory_format)
@@ -135,10 +146,13 @@ class _Inference:
 
     def _made_ready(self, native: Library, threads: int, anew: bool = False) -> _Ready:
         problem, weight = self._problem, self._tensors[0]
-        conv = _conv(problem, self._input_steps, self._score_steps, threads)
-        guide = conv if weight is None else _guide(problem, self._input_steps, weight.stride(), threads)
+        conv = _conv(problem, self._is_rows, self._input_steps, self._score_steps, threads)
+        guide = conv
+        if weight is not None:
+            guide = _guide(problem, self._is_rows, self._input_steps, weight.stride(), threads)
+        output_rows = problem.conv.memory_format == torch.channels_last
         kind = GENERATORS.index(problem.generator)
-        layer = Layer(conv, guide, weight is None, kind, problem.num_mixed)
+        layer = Layer(conv, guide, weight is None, output_rows, kind, problem.num_mixed)
         return _Ready(native, threads, layer, self._tensors, ACTIVATIONS.index(problem.activation), anew)
 
 
@@ -151,13 +165,13 @@ def _forms(tensors: Tensors) -> list[object]:
     return [None if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in tensors]
 
 
-def _conv(problem: LayerProblem, input: Strides, scores: Strides | None, threads: int) -> Conv:
+def _conv(problem: LayerProblem, rows: bool, input: Strides, scores: Strides | None, threads: int) -> Conv:
     p = problem.conv
     return Conv(
         p.batch, p.in_channels, p.out_channels, p.groups, p.num_regions,
         *p.input_size, *p.output_size,
         *p.kernel_size, *p.stride, *p.padding, *p.dilation,
-        p.memory_format == torch.channels_last,
+        rows,
         *input,
         0, 0, 0, 0, 0, 0,
         *(scores or (0, 0, 0)),
@@ -165,7 +179,7 @@ def _conv(problem: LayerProblem, input: Strides, scores: Strides | None, threads
     )  # fmt: skip
 
 
-def _guide(problem: LayerProblem, input: Strides, weight: Strides, threads: int) -> Conv:
+def _guide(problem: LayerProblem, rows: bool, input: Strides, weight: Strides, threads: int) -> Conv:
     p, guide = problem.conv, problem.guide
     if guide is None:
         raise ArgumentError("a problem without a guide has no guide weight, got one")
@@ -175,7 +189,7 @@ def _guide(problem: LayerProblem, input: Strides, weight: Strides, threads: int)
         p.batch, p.in_channels, p.num_regions, 1, 1,
         *p.input_size, *p.output_size,
         kernel_h, kernel_w, *guide.stride, *guide.padding, *guide.dilation,
-        p.memory_format == torch.channels_last,
+        rows,
         *input,
         1, 0, 0, weight[0], weight[1], tap,
         0, 0, 0,

@@ -20,7 +20,7 @@ from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_k
 
 __all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "is_open", "load", "why_not"]
 
-_ABI = 5
+_ABI = 6
 _SOURCES = Path(__file__).parent
 
 
@@ -50,6 +50,7 @@ class Layer(ctypes.Structure):
         ("conv", Conv),
         ("guide", Conv),
         ("scores_given", ctypes.c_int64),
+        ("output_channels_last", ctypes.c_int64),
         ("generator", ctypes.c_int64),
         ("mixed", ctypes.c_int64),
     )

@@ -16,6 +16,13 @@ constexpr Int kSurveyLeast = 64;
 // Scores that a guide other than 1x1 writes before they become regions.
 constexpr Int kScoreBytes = 2 << 20;
 
+// The output's layout may be rows where the input's is planes.
+DRCONV_INLINE Map layer_output_map(const drconv_layer& layer) {
+  Map map = output_map(layer.conv);
+  map.channels_last = layer.output_channels_last != 0;
+  return map;
+}
+
 struct Survey {
   const drconv_layer& layer;
   const drconv_parameters* given;  // null while memory is measured

@@ -288,6 +288,7 @@ struct Layer {
     sizes.generator = draw(DRCONV_POOLED, DRCONV_LEARNED);
     sizes.mixed = sizes.generator == DRCONV_POOLED ? c.regions : sizes.generator == DRCONV_BASIS ? draw(1, 9) : 1;
     sizes.scores_given = draw(0, 3) == 0;
+    sizes.output_channels_last = c.channels_last || draw(0, 2) == 0;
     drconv_conv& g = sizes.guide;
     g.groups = g.regions = g.shared = 1;
     g.out_channels = c.regions;
@@ -406,10 +407,16 @@ void check_layer(Int number) {
   p.c.filter_batch_stride = p.c.filter_region_stride * c.regions;
   p.filters = filters_of(layer, p, c);
   std::vector<double> output(p.grad.size());
+  // The output may be rows where the input is planes.
+  Problem laid_out = p;
+  laid_out.c.channels_last = layer.sizes.output_channels_last;
+  const auto output_at = [&](Int b, Int o, Int q, Int channels, Int pixels) {
+    return laid_out.dense_at(b, o, q, channels, pixels);
+  };
   p.each([&](Int b, Int q, Int o, Int i, Int channel, Int t, Int y, Int x) {
     const Int region = regions[static_cast<size_t>(b * p.positions + q)];
     if (region < 0) return;
-    output[static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions))] +=
+    output[static_cast<size_t>(output_at(b, o, q, c.out_channels, p.positions))] +=
         static_cast<double>(p.input[static_cast<size_t>(p.input_at(b, channel, y, x))]) *
         p.filters[static_cast<size_t>(p.filter_at(b, region, o, i, t))];
   });
@@ -433,7 +440,7 @@ void check_layer(Int number) {
     for (Int b = 0; b < c.batch; b++)
       for (Int q = 0; q < p.positions; q++)
         for (Int o = 0; o < c.out_channels; o++) {
-          const size_t at = static_cast<size_t>(p.dense_at(b, o, q, c.out_channels, p.positions));
+          const size_t at = static_cast<size_t>(output_at(b, o, q, c.out_channels, p.positions));
           const bool known = regions[static_cast<size_t>(b * p.positions + q)] >= 0;
           expected[at] = known ? activated(output[at] + at_or_zero(parameters.bias, o), parameters.activation) : y[at];
         }
