@@ -24,6 +24,11 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
     find(".said").textContent = text;
   };
 
+  function setOpacity() {
+    canvas.style.opacity = slider.value / 100;
+    find("output").textContent = `${slider.value} %`;
+  }
+
   function drawMap() {
     const mode = find(".controls input:checked").value;
     boxes.forEach((box, region) => (visible[region] = box.checked));
@@ -31,8 +36,6 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
     canvas.hidden = mode === "boundaries";
     slider.disabled = canvas.hidden;
     find(".scale").hidden = mode !== "margins";
-    canvas.style.opacity = slider.value / 100;
-    find("output").textContent = `${slider.value} %`;
     const shown = (region) => region >= 0 && visible[region];
     drawLines(".lines path:not(.chosen)", (a, b) => a !== b && a >= 0 && b >= 0 && (shown(a) || shown(b)));
     find(".numbers").hidden = !find(".with-numbers").checked;
@@ -161,7 +164,8 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
     else return;
     event.preventDefault();
   });
-  find(".controls").addEventListener("input", drawMap);
+  // Large maps take their time to draw, so the slider, which moves all the time, draws nothing.
+  find(".controls").addEventListener("input", (event) => (event.target === slider ? setOpacity() : drawMap()));
   find(".legend").addEventListener("input", drawMap);
   find(".both").addEventListener("click", (event) => {
     if (!event.target.value) return;
@@ -178,5 +182,6 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
 
   field("largest", largest.toFixed(4));
   drawNumbers();
+  setOpacity();
   drawMap();
 }
