@@ -72,23 +72,31 @@ class Drawing:
 
     def calibrate(self, path: Path) -> None:
         """Set the BatchNorm statistics of a fresh network to those of an image."""
+        self.calibrate_on(self.load(path))
+
+    def calibrate_on(self, loaded: LoadedImage) -> None:
+        """Set the BatchNorm statistics of a fresh network to those of an image that is loaded."""
         import torch
 
         from drconv.analysis import model_errors
         from drconv.models import calibrate_batch_norm
         from drconv.regions import on_device_of
 
-        tensor = on_device_of(self.target.model, self.load(path).tensor)
+        tensor = on_device_of(self.target.model, loaded.tensor)
         with torch.inference_mode(), model_errors(self.target.model, tensor.shape):
             calibrate_batch_norm(self.target.model, tensor)
 
     def measure(self, path: Path) -> Measured:
         """Run an image through the model."""
+        loaded = self.load(path)
+        labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
+        return self.measure_loaded(loaded, labels)
+
+    def measure_loaded(self, loaded: LoadedImage, labels: NDArray[Any] | None = None) -> Measured:
+        """Run an image that is loaded through the model, and compare with a map of classes if there is one."""
         from drconv.analysis import with_labels
         from drconv.regions import measure_regions
 
-        loaded = self.load(path)
-        labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
         found = measure_regions(self.target.model, loaded.tensor, self.layers, self.full)
         statistics = found.statistics
         if labels is not None:
@@ -139,11 +147,11 @@ class Drawing:
         write_file(page, text.encode(), self.force)
 
 
-def describe_weights(target: Target, fresh: bool) -> str:
+def describe_weights(target: Target, fresh: bool, first: str = "image") -> str:
     """Return a line on where the weights come from, and what that means for the regions."""
     line = f"{target.title} with {target.weights}"
     if fresh:
-        line += ", BatchNorm statistics of the first image"
+        line += f", BatchNorm statistics of the first {first}"
     if target.is_random:
         line += ": regions show the architecture, not anything learned; give trained weights with --checkpoint"
     return line

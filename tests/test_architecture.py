@@ -69,7 +69,21 @@ MAY_IMPORT = {
         "drconv.viz",
         *LEAVES,
     },
+    "drconv_cli.clips": {
+        "drconv_cli.drawing",
+        "drconv_cli.images",
+        "drconv_cli.output",
+        "drconv_cli.render",
+        "drconv_cli.rows",
+        "drconv_cli.target",
+        "drconv.models",
+        "drconv.analysis",
+        "drconv.regions",
+        "drconv.viz",
+        *LEAVES,
+    },
     "drconv_cli.commands": {
+        "drconv_cli.clips",
         "drconv_cli.drawing",
         "drconv_cli.images",
         "drconv_cli.options",
@@ -97,6 +111,7 @@ ONLY_IN = {
     "matplotlib": ("drconv.viz", "drconv.regions.image_regions"),
     "PIL": ("drconv.viz", "drconv.regions"),
     "fvcore": ("drconv.analysis.flops",),
+    "av": ("drconv.viz.video",),
     "triton": ("drconv.kernels.triton",),
     "safetensors": ("drconv.models.checkpoint",),
     "scipy": ("drconv.analysis.matching", "drconv.analysis.order", "drconv.analysis.shapes"),
@@ -105,6 +120,7 @@ ONLY_IN = {
     "markupsafe": ("drconv.viz.page.template",),
 }
 LATE = (
+    "drconv_cli.clips",
     "drconv_cli.commands",
     "drconv_cli.drawing",
     "drconv_cli.profiled",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drconv.errors import ArgumentError, DrconvError, FileError
 
-__all__ = ["IMAGENET", "LoadedImage", "load_image", "opened_image", "prepare_image"]
+__all__ = ["IMAGENET", "LoadedImage", "load_image", "opened_image", "pillow_rules", "prepare_image"]
 
 IMAGENET = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and deviation of ImageNet, by number of channels; the single ones are means over R, G and B."""
@@ -60,7 +60,7 @@ def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
         torch.Size([1, 3, 224, 336])
     """
     _check_arguments(size, channels)
-    with _no_warnings():
+    with pillow_rules():
         image, notes = _read(Path(path), size)
     return _normalised(image, notes, channels)
 
@@ -83,7 +83,7 @@ def prepare_image(image: Image.Image, size: int, *, channels: int = 3, name: str
         raise FileError(f"{name} must have pixels, got {image.size[0]} x {image.size[1]}")
     if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
         raise FileError(_too_many(name, f"has {image.size[0]} x {image.size[1]} pixels"))
-    with _no_warnings():
+    with pillow_rules():
         try:
             resized, notes = _resized(image, name, size)
         except DrconvError:
@@ -102,7 +102,8 @@ def _check_arguments(size: int, channels: int) -> None:
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
+def pillow_rules() -> Iterator[None]:
+    """Keep Pillow from warning, and let it refuse what it finds too large."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

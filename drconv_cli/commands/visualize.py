@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drconv.errors import DrconvError, FileError
+from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
 from drconv_cli.drawing import Drawing, describe_weights
 from drconv_cli.images import STDIN, find_images, read_stdin
 from drconv_cli.options import (
@@ -105,6 +106,27 @@ def visualize(
         bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
     ] = False,
     figure_format: Annotated[FigureFormat, typer.Option("--figure-format", help="Format of the pictures.")] = "png",
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames",
+            help="IMAGE is a clip: a folder of frames, an animated image or a video (extra 'viz'). Draws an animation, "
+            "and how stable the regions are.",
+        ),
+    ] = False,
+    every: Annotated[int | None, typer.Option("--every", min=1, help="Take every so many-th frame.")] = None,
+    max_frames: Annotated[
+        int | None,
+        typer.Option("--max-frames", min=1, help="Take so many frames at most.", show_default=str(MOST_FRAMES)),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.01, max=1000, help="Frames per second.", show_default="the clip's; 10 of a folder"),
+    ] = None,
+    video: Annotated[
+        Literal["gif", "mp4"] | None,
+        typer.Option("--video", help="Format of the animation.", show_default="gif"),
+    ] = None,
     seed: SeedOpt = 0,
     device: DeviceOpt = "auto",
     format: FormatOpt = None,
@@ -117,6 +139,17 @@ def visualize(
     and images.csv. Regions are routing, not semantic segments. Under torchrun the processes share the images.
     """
     destination = Destination.of(format, as_json, None, force)
+    refused = {"labels": labels is not None, "report": report, "figures": figures != "auto"}
+    refused |= {"statistics full": statistics == "full"}
+    clip = clip_options(frames, every, max_frames, fps, video, refused)
+    if clip is not None:
+        clip_files = ClipFiles.of(images, output, clip.video, figure_format, force)
+        target = open_target(model, checkpoint, device, seed, convert)
+        arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size, **asdict(clip)}
+        usage = draw_clip(clip_files, clip, target, layers, size, checkpoint is None, arguments, destination)
+        if fail_dead:
+            _check_alive(usage)
+        return
     with ExitStack() as stack:
         if images == [STDIN]:
             paths = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))]
