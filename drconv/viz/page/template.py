@@ -22,7 +22,8 @@ def render(**content: Any) -> str:
     """
     style = _source("page.css")
     script = "\n".join(['"use strict";', *(_source(name) for name in _SCRIPTS)])
-    return _environment().get_template("page.html").render(
+    template = _environment().get_template("page.html")
+    return template.render(
         **content,
         style=Markup(style),
         script=Markup(script),
