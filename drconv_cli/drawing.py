@@ -50,6 +50,7 @@ class Drawing:
         labels: map of classes of each image, if there are any.
         notes: lines below every picture.
         force: whether files are replaced.
+        patterns: whether region maps have hatches.
     """
 
     target: Target
@@ -59,6 +60,7 @@ class Drawing:
     labels: dict[Path, Path]
     notes: tuple[str, ...]
     force: bool
+    patterns: bool = False
 
     def load(self, path: Path) -> LoadedImage:
         """Read an image as the model takes it."""
@@ -114,6 +116,7 @@ class Drawing:
             title=f"{readable_name(path)}: regions of {self.target.title}",
             margins=measured.margins,
             notes=[*measured.image.notes, *self.notes],
+            patterns=self.patterns,
         )
         data = BytesIO()
         drawn.savefig(data, format=figure.suffix[1:])

@@ -18,6 +18,7 @@ from drconv.analysis.statistics import LayerStatistics, RegionStatistics
 from drconv.errors import ArgumentError
 from drconv.viz.checked import check_pixels, checked_mask
 from drconv.viz.palette import region_color, region_colors
+from drconv.viz.patterns import draw_patterns, region_pattern
 from drconv.viz.text import ink_on, shortened, text_width, wrapped
 
 __all__ = ["region_figure"]
@@ -35,6 +36,7 @@ _MARGIN, _GAP, _HEAD, _CAPTION, _SWATCH, _FOOTER_LINE = 0.3, 0.2, 0.27, 0.2, 0.1
 _PANEL, _STRIP_WIDTH, _CELL, _THINNEST = 2.7, 8.2, 1.6, 0.12
 _SECOND_SCALE = 2.6
 _LEGEND, _BAR_LEFT, _BAR_WIDTH, _SHARE_RIGHT, _COSINES = 2.9, 0.78, 0.85, 2.22, 2.6
+_PATTERN_WIDTH = 0.32
 _GREY, _COLORS = "0.4", mpl.colormaps["RdBu_r"]
 _PANELS = {"photo": "photo and boundaries", "map": "region map", "overlay": "overlay", "margin": "margin"}
 _MARGINS = mpl.colormaps["cividis"]
@@ -50,6 +52,7 @@ def region_figure(
     title: str,
     margins: Mapping[str, NDArray[np.floating[Any]]] | None = None,
     notes: Sequence[str] = (),
+    patterns: bool = False,
 ) -> Figure:
     """Draw where each region lies, how large it is and how much its filter differs from the others.
 
@@ -65,6 +68,7 @@ def region_figure(
         margins: largest minus second largest probability of every position by layer name, 0 to 1, NaN where it has
             none, `[U, V]` each; see `drconv.analysis.guide_margins`. None leaves this panel out.
         notes: lines at the bottom, such as that the weights are random.
+        patterns: whether the region maps also have a hatch for each region, for print without colours.
 
     Returns:
         A figure with axes per layer labelled `photo`, `map`, `overlay`, `margin`, `legend` and `cosines`, after one
@@ -122,9 +126,11 @@ def region_figure(
                     _draw_margins(ax, margins[layer.name])
                 else:
                     _draw_panel(ax, panel, mask, photo if label != "map" else None, colored=label != "photo")
+                if label == "map" and patterns:
+                    draw_patterns(ax, mask)
             side = _side(layer.num_regions)
             ax = _axes(figure, "legend", _MARGIN + block + _GAP, y, _LEGEND, side, caption="share of positions")
-            _draw_legend(ax, layer)
+            _draw_legend(ax, layer, patterns)
             ax = _axes(figure, "cosines", left, y, side, side, caption="cosine between filters")
             _draw_cosines(ax, layer)
             top += row
@@ -210,7 +216,7 @@ def _boundaries(mask: _Mask) -> list[list[tuple[int, int]]]:
     return segments
 
 
-def _draw_legend(ax: Axes, layer: LayerStatistics) -> None:
+def _draw_legend(ax: Axes, layer: LayerStatistics, patterns: bool) -> None:
     count = layer.num_regions
     level = _side(count) / count
     size = min(9.0, 0.62 * 72 * level)
@@ -219,8 +225,12 @@ def _draw_legend(ax: Axes, layer: LayerStatistics) -> None:
     ax.set_title("filter norm", loc="right")
     for j, (share, norm) in enumerate(zip(layer.region_share, layer.filter_norms, strict=True)):
         style: dict[str, Any] = {"va": "center_baseline", "fontsize": size, "color": "black" if share else "0.6"}
-        ax.barh(j, _BAR_WIDTH * share, left=_BAR_LEFT, height=min(0.62, 0.22 / level), color=region_color(j))
-        ax.text(0, j, f"region {j}", **style)
+        thick, indent, color = min(0.62, 0.22 / level), _PATTERN_WIDTH if patterns else 0.0, region_color(j)
+        ax.barh(j, (_BAR_WIDTH - indent) * share, left=_BAR_LEFT + indent, height=thick, color=color)
+        if patterns:
+            box = (0, j - 0.45), 0.85 * _PATTERN_WIDTH, 0.9
+            ax.add_patch(Rectangle(*box, fc=color, ec=ink_on(color), lw=0, hatch=region_pattern(j)))
+        ax.text(indent, j, f"region {j}", **style)
         ax.text(_SHARE_RIGHT, j, _percent(share), ha="right", **style)
         ax.text(_LEGEND, j, "not finite" if norm is None else f"{norm:#.3g}".rstrip("."), ha="right", **style)
 

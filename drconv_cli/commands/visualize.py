@@ -106,6 +106,10 @@ def visualize(
         bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
     ] = False,
     figure_format: Annotated[FigureFormat, typer.Option("--figure-format", help="Format of the pictures.")] = "png",
+    patterns: Annotated[
+        bool,
+        typer.Option("--patterns", help="Give each region of a region map a hatch too, for print without colours."),
+    ] = False,
     frames: Annotated[
         bool,
         typer.Option(
@@ -139,7 +143,7 @@ def visualize(
     and images.csv. Regions are routing, not semantic segments. Under torchrun the processes share the images.
     """
     destination = Destination.of(format, as_json, None, force)
-    refused = {"labels": labels is not None, "report": report, "figures": figures != "auto"}
+    refused = {"labels": labels is not None, "report": report, "figures": figures != "auto", "patterns": patterns}
     refused |= {"statistics full": statistics == "full"}
     clip = clip_options(frames, every, max_frames, fps, video, refused)
     if clip is not None:
@@ -169,7 +173,9 @@ def visualize(
         note = describe_weights(target, fresh)
         if team.leads:
             notice(note)
-        drawing = Drawing(target, layers, size, statistics == "full", _label_paths(paths, labels), (note,), force)
+        drawing = Drawing(
+            target, layers, size, statistics == "full", _label_paths(paths, labels), (note,), force, patterns
+        )
         if fresh:
             _calibrate(drawing, paths)
         outcome = _draw_all(drawing, paths, files, team)

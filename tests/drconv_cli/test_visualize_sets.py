@@ -116,6 +116,14 @@ def test_full_statistics_draw_the_filters(net: str, photo: Path, tmp_path: Path,
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == written
 
 
+def test_patterns_change_the_picture(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    for name, options in (("a", ()), ("b", ("--patterns",))):
+        done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / name, *options)
+        assert done.code == 0, done.err
+    plain, hatched = ((tmp_path / name / "grace_hopper.png").read_bytes() for name in "ab")
+    assert plain != hatched
+
+
 def test_no_pictures(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:
     out = tmp_path / "o"
     run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--figures", "none")

@@ -79,3 +79,10 @@ def test_values_are_srgb():
     assert colors.dtype == np.float64
     assert colors.min() >= 0
     assert colors.max() <= 1
+
+
+@pytest.mark.parametrize("ground", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("vision", VISION)
+def test_first_eight_colors_stay_apart_half_transparent(vision, ground):
+    # Blending halves all differences; 7 is still three times what an eye just notices (2.3, Mahy et al. 1994).
+    assert smallest_distance((region_colors(8) + ground) / 2, vision) >= 7
