@@ -226,8 +226,8 @@ def _openmp_of_process() -> list[int | None] | None:
         return None
     paths = {line.split(maxsplit=5)[-1].strip() for line in maps.read_text(errors="replace").splitlines()}
     runtimes = [path for path in sorted(paths) if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))]
-    # Torch's own first: another package may have brought one more.
-    home = str(Path(torch.__file__).parent.parent)
+    # Torch's own first: another package, such as scikit-learn, may have brought one more.
+    home = str(Path(torch.__file__).parent)
     for path in sorted(runtimes, key=lambda path: not path.startswith(home)):
         try:
             runtime = ctypes.CDLL(path)

@@ -139,10 +139,29 @@ def test_an_instruction_set_that_this_cpu_lacks_is_an_error(monkeypatch: pytest.
         library._prepare(found, "avx512")
 
 
+RUNTIMES = """
+import re
+import {first}
+from pathlib import Path
+import torch
+from drconv.kernels.native import library
+native = library.load()
+lines = Path("/proc/self/maps").read_text().splitlines()
+loaded = {{line.split()[-1] for line in lines if re.search(r"lib(g|i|)omp", line)}}
+home = str(Path(torch.__file__).parent.parent)
+addresses = library._openmp_of_process()
+ranges = [(*(int(x, 16) for x in line.split()[0].split("-")), line.split()[-1]) for line in lines]
+owners = {{path for low, high, path in ranges for address in addresses if low <= address < high}}
+print(len(loaded), len(owners), *(path.startswith(home + "/torch") for path in owners), native.has_threads)
+"""
+
+
 def test_one_openmp_runtime_and_it_is_torchs() -> None:
-    library.load()
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    runtimes = {line.split()[-1] for line in lines if re.search(r"lib(g|i|)omp", line)}
-    assert len(runtimes) == 1
-    assert str(Path(torch.__file__).parent.parent) in runtimes.pop()
-    assert library.load().has_threads
+    assert run(RUNTIMES.format(first="torch")) == "1 1 True True"
+
+
+def test_torchs_openmp_runtime_is_taken_where_another_package_has_brought_one_first() -> None:
+    # scikit-learn comes with one of its own.
+    loaded, *rest = run(RUNTIMES.format(first="sklearn.metrics")).split()
+    assert int(loaded) > 1
+    assert rest == ["1", "True", "True"]
