@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from drconv.errors import BackendError
 from drconv.kernels import BACKENDS
