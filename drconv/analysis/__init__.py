@@ -27,6 +27,7 @@ from drconv.analysis.profile import (
     profile_layer,
     profile_model,
 )
+from drconv.analysis.read_statistics import statistics_from_dict
 from drconv.analysis.record import LayerRegions, RegionRecording, record_regions
 from drconv.analysis.region_report import ImageStatistics, RegionReport
 from drconv.analysis.running import eval_mode, model_errors
@@ -79,6 +80,7 @@ __all__ = [
     "record_regions",
     "region_statistics",
     "register_counter",
+    "statistics_from_dict",
     "sweep_flops",
     "with_labels",
 ]

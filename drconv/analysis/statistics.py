@@ -25,6 +25,7 @@ __all__ = [
     "STATISTICS_COLUMNS",
     "LayerStatistics",
     "RegionStatistics",
+    "optional_part",
     "region_statistics",
     "with_labels",
 ]
@@ -242,7 +243,7 @@ def with_labels(statistics: RegionStatistics, guided_masks: Mapping[str, Any], l
         ArgumentError: `labels` is no map of integers, or holds no class.
         DrconvError: scikit-learn (extra `viz`) is not installed.
     """
-    compare = _part("agreement").label_agreement
+    compare = optional_part("agreement").label_agreement
     layers = (
         replace(layer, labels=compare(guided_masks[layer.name], labels, layer.num_regions))
         for layer in statistics.layers
@@ -271,7 +272,7 @@ def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bo
         tuple(_finite(row) for row in cosines),
         margins,
         unscored,
-        _part("shapes").shape_statistics(layer.guided_mask.cpu().numpy(), num_regions) if full else None,
+        optional_part("shapes").shape_statistics(layer.guided_mask.cpu().numpy(), num_regions) if full else None,
         filter_statistics(layer.region_filters) if full else None,
         _agreement(layer, before) if full and before is not None else None,
     )
@@ -288,13 +289,13 @@ def _margins(layer: LayerRegions) -> tuple[tuple[float | None, ...], int]:
 
 
 def _agreement(layer: LayerRegions, before: LayerRegions) -> float:
-    compare = _part("agreement").adjusted_mutual_information
+    compare = optional_part("agreement").adjusted_mutual_information
     pairs = zip(layer.guided_mask.cpu().numpy(), before.guided_mask.cpu().numpy(), strict=True)
     values = [compare(a, b) for a, b in pairs]
     return float(sum(values) / len(values))
 
 
-def _part(name: str) -> Any:
+def optional_part(name: str) -> Any:
     """Load a module of full statistics; SciPy and scikit-learn take their time."""
     try:
         return import_module(f"drconv.analysis.{name}")
