@@ -4,42 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drconv.errors import FileError
-from drconv_cli.output import notice, readable_name, write_file
+from drconv_cli.output import notice
+from drconv_cli.pictures import Measured, Pictures
 from drconv_cli.target import Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from drconv.analysis import RegionStatistics
     from drconv.viz import LoadedImage
 
 __all__ = ["Drawing", "Measured", "describe_weights"]
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What the model did with an image.
-
-    Attributes:
-        image: as loaded.
-        statistics: of the chosen layers.
-        guided_masks: region of every position by layer name, `[U, V]`.
-        margins: how decided every position is, by layer name, `[U, V]`.
-    """
-
-    image: LoadedImage
-    statistics: RegionStatistics
-    guided_masks: dict[str, NDArray[Any]]
-    margins: dict[str, NDArray[Any]]
-
-
 @dataclass(frozen=True)
-class Drawing:
+class Drawing(Pictures):
     """What is done with every image.
 
     Attributes:
@@ -61,6 +43,11 @@ class Drawing:
     notes: tuple[str, ...]
     force: bool
     patterns: bool = False
+
+    @property
+    def title(self) -> str:
+        """What the model is called."""
+        return self.target.title
 
     def load(self, path: Path) -> LoadedImage:
         """Read an image as the model takes it."""
@@ -104,50 +91,6 @@ class Drawing:
         if labels is not None:
             statistics = with_labels(statistics, found.guided_masks, labels)
         return Measured(loaded, statistics, found.guided_masks, found.margins)
-
-    def draw(self, measured: Measured, path: Path, figure: Path) -> None:
-        """Write the picture of one image."""
-        from drconv.viz import region_figure
-
-        drawn = region_figure(
-            measured.image.pixels,
-            measured.statistics,
-            measured.guided_masks,
-            title=f"{readable_name(path)}: regions of {self.target.title}",
-            margins=measured.margins,
-            notes=[*measured.image.notes, *self.notes],
-            patterns=self.patterns,
-        )
-        data = BytesIO()
-        drawn.savefig(data, format=figure.suffix[1:])
-        write_file(figure, data.getvalue(), self.force)
-
-    def draw_filters(self, measured: Measured, path: Path, figure: Path) -> None:
-        """Write the picture of one image's filters; needs full statistics."""
-        from drconv.viz.filters import filter_figure
-
-        drawn = filter_figure(
-            measured.statistics,
-            title=f"{readable_name(path)}: filters of {self.target.title}",
-            notes=self.notes,
-        )
-        data = BytesIO()
-        drawn.savefig(data, format=figure.suffix[1:])
-        write_file(figure, data.getvalue(), self.force)
-
-    def write_page(self, measured: Measured, path: Path, page: Path) -> None:
-        """Write the interactive page of one image."""
-        from drconv.viz import region_page
-
-        text = region_page(
-            measured.image.pixels,
-            measured.statistics,
-            measured.guided_masks,
-            title=f"{readable_name(path)}: regions of {self.target.title}",
-            margins=measured.margins,
-            notes=[*measured.image.notes, *self.notes],
-        )
-        write_file(page, text.encode(), self.force)
 
 
 def describe_weights(target: Target, fresh: bool, first: str = "image") -> str:

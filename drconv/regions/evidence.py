@@ -81,8 +81,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FileError(f"{folder} is no evidence folder: {path.name} is not of kind {KIND!r}")
     if type(data.get("schema")) is not int or data["schema"] != SCHEMA:
         raise FileError(
-            f"{folder} has schema {str(data.get('schema'))[:20]}, and this version of drconv reads {SCHEMA}; "
-            f"it was written by drconv {str(data.get('drconv'))[:20]}"
+            f"{folder} has schema {ascii(data.get('schema'))[:20]}, and this version of drconv reads {SCHEMA}; "
+            f"it was written by drconv {ascii(data.get('drconv'))[:20]}"
         )
     files = data.get("files")
     if not isinstance(files, dict):

@@ -86,7 +86,9 @@ class Evidence:
         for layer in layers:
             name, count = _text(layer.get("name"), "name of a layer"), layer.get("num_regions")
             if type(count) is not int or not 1 <= count <= _MOST_REGIONS or name in kept:
-                raise FileError(f"{name} must be there once, with 1 to {_MOST_REGIONS} regions, got {str(count)[:20]}")
+                raise FileError(
+                    f"{name} must be there once, with 1 to {_MOST_REGIONS} regions, got {ascii(count)[:20]}"
+                )
             kept[name] = (_grid(layer.get("grid"), f"grid of {name}"), count)
         photo, arrays, numbers = (_text(entry.get(key), key) for key in ("photo", "regions", "statistics"))
         pixels = photo_from_png(self._bytes(photo), size, photo)

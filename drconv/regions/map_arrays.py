@@ -58,7 +58,7 @@ def arrays_from_npz(
     try:
         with ZipFile(BytesIO(data)) as archive:
             if sorted(archive.namelist()) != sorted(expected):
-                raise FileError(f"{name} must hold {', '.join(expected)}, got {', '.join(archive.namelist())[:200]}")
+                raise FileError(f"{name} must hold {', '.join(expected)}, got {ascii(archive.namelist())[:200]}")
             arrays = {key: _array(archive, key, *wanted, name) for key, wanted in expected.items()}
     except FileError:
         raise

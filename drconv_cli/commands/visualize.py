@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -16,6 +17,7 @@ from drconv.errors import DrconvError, FileError
 from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
 from drconv_cli.drawing import Drawing, describe_weights
 from drconv_cli.images import STDIN, find_images, read_stdin
+from drconv_cli.keeping import Keeping
 from drconv_cli.options import (
     MODEL_HELP,
     CheckpointOpt,
@@ -25,11 +27,13 @@ from drconv_cli.options import (
     FormatOpt,
     JsonOpt,
     SeedOpt,
+    apart,
 )
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
+from drconv_cli.redrawing import Redrawing, open_redrawing
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import join_parts, rows_part
-from drconv_cli.target import open_target
+from drconv_cli.target import Target, open_target
 from drconv_cli.workers import Workers, workers
 
 if TYPE_CHECKING:
@@ -49,13 +53,14 @@ _HEADER = ("index", "image", "layer", "grid", "region", "positions", "share", "m
 
 def visualize(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE...",
             help="Photos in any format that Pillow reads: files, directories, patterns, @FILE with one path per line, "
             "or - for stdin.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
     checkpoint: CheckpointOpt = None,
     convert: ConvertOpt = None,
@@ -102,6 +107,24 @@ def visualize(
             "--report", help="Also write <image name>.html, an interactive page, for each image. Needs the extra 'viz'."
         ),
     ] = False,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            "--evidence",
+            metavar="FOLDER",
+            help="Also write this folder, whole or not at all: maps, margins, photos, statistics, and a manifest.",
+            show_default=False,
+        ),
+    ] = None,
+    redrawn: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Draw and print what --evidence kept, without the model or the photos.",
+            show_default=False,
+        ),
+    ] = None,
     fail_dead: Annotated[
         bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
     ] = False,
@@ -143,11 +166,17 @@ def visualize(
     and images.csv. Regions are routing, not semantic segments. Under torchrun the processes share the images.
     """
     destination = Destination.of(format, as_json, None, force)
+    live: dict[str, object] = {"IMAGE": images, "--model": model, "--checkpoint": checkpoint, "--convert": convert}
+    live |= {"--layers": layers, "--labels": labels, "--evidence": evidence}
+    live |= {"--size": size != 224, "--statistics": statistics != "default"}
+    apart("--from", redrawn, live | {"--frames": frames, "--seed": seed != 0, "--device": device != "auto"})
+    if not images and redrawn is None:
+        raise typer.BadParameter("give at least one image, or --from FOLDER", param_hint="IMAGE...")
     refused = {"labels": labels is not None, "report": report, "figures": figures != "auto", "patterns": patterns}
-    refused |= {"statistics full": statistics == "full"}
+    refused |= {"statistics full": statistics == "full", "evidence": evidence is not None}
     clip = clip_options(frames, every, max_frames, fps, video, refused)
     if clip is not None:
-        clip_files = ClipFiles.of(images, output, clip.video, figure_format, force)
+        clip_files = ClipFiles.of(images or [], output, clip.video, figure_format, force)
         target = open_target(model, checkpoint, device, seed, convert)
         arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size, **asdict(clip)}
         usage = draw_clip(clip_files, clip, target, layers, size, checkpoint is None, arguments, destination)
@@ -155,47 +184,87 @@ def visualize(
             _check_alive(usage)
         return
     with ExitStack() as stack:
-        if images == [STDIN]:
-            paths = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))]
+        drawing: Drawing | Redrawing
+        if redrawn is not None:
+            drawing = open_redrawing(redrawn, force, patterns)
+            paths, full = drawing.paths, drawing.full
+        elif images == [STDIN]:
+            paths, full = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))], statistics == "full"
         else:
-            paths = find_images(images)
-        files = _Files.of(paths, output, figure_format, figures, statistics == "full", report)
+            paths, full = find_images(images or ()), statistics == "full"
+        files = _Files.of(paths, output, figure_format, figures, full, report)
         _check_apart(paths, files.all)
         check_free(files.all, force)
+        keeping = Keeping(evidence, output, force)
         # Only now: no process writes before all have looked.
         team = stack.enter_context(workers())
-        target = open_target(model, checkpoint, device, seed, convert)
         from drconv.analysis import RegionReport, environment
-        from drconv.models import has_fresh_batch_norm
 
-        # A network that has seen no data needs statistics before its regions are more than one.
-        fresh = checkpoint is None and has_fresh_batch_norm(target.model)
-        note = describe_weights(target, fresh)
+        if redrawn is None:
+            drawing = _open_drawing(
+                open_target(model, checkpoint, device, seed, convert),
+                paths,
+                layers,
+                size,
+                full,
+                _label_paths(paths, labels),
+                force,
+                patterns,
+                checkpoint is None,
+            )
         if team.leads:
-            notice(note)
-        drawing = Drawing(
-            target, layers, size, statistics == "full", _label_paths(paths, labels), (note,), force, patterns
-        )
-        if fresh:
-            _calibrate(drawing, paths)
-        outcome = _draw_all(drawing, paths, files, team)
-    if outcome is None:
-        return
-    found = RegionReport(outcome.images, (note,), outcome.usage if len(paths) > 1 else None)
-    arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size}
-    arguments |= {"statistics": statistics, "labels": None if labels is None else str(labels)}
-    data = envelope("visualize", arguments, environment(target.device), found, [note, *outcome.failures])
-    _draw_set(outcome, files, f"Regions of {target.title}", note, force)
-    write_file(files.statistics, FORMATS["json"].render(found.to_table(), data, None).encode(), force)
+            for note in drawing.notes:
+                notice(note)
+        keeping.start(stack)
+        outcome = _draw_all(drawing, paths, files, team, keeping)
+        if outcome is None:
+            return
+        found = RegionReport(outcome.images, drawing.notes, outcome.usage if len(paths) > 1 else None)
+        if isinstance(drawing, Drawing):
+            asked = {"images": images, "layers": layers or [], "size": size, "statistics": statistics}
+            arguments = {**drawing.target.arguments, **asked, "labels": None if labels is None else str(labels)}
+            measured_on = environment(drawing.target.device)
+        else:
+            arguments, measured_on = drawing.arguments, drawing.environment
+        data = envelope("visualize", arguments, measured_on, found, [*drawing.notes, *outcome.failures])
+        _draw_set(outcome, files, f"Regions of {drawing.title}", drawing.notes, force)
+        text = FORMATS["json"].render(found.to_table(), data, None).encode()
+        write_file(files.statistics, text, force)
+        written = [path for path in files.all if path != files.statistics]
+        if isinstance(drawing, Drawing):
+            pictures = [path for path in written if path != files.rows and path.exists()]
+            keeping.finish(drawing.target, drawing.notes, data, text, pictures, files.rows)
     emit(found, data, destination)
-    written = [str(path) for path in files.all if path != files.statistics]
-    notice(f"wrote {', '.join([*written[:4], *(['...'] if len(written) > 4 else [])])} and {files.statistics}")
+    named = [str(path) for path in ([evidence, *written] if evidence is not None else written)]
+    notice(f"wrote {', '.join([*named[:4], *(['...'] if len(named) > 4 else [])])} and {files.statistics}")
     if outcome.failures:
         raise DrconvError(
             f"{len(outcome.failures)} of {len(paths)} images could not be drawn; the rest are in {output}"
         )
     if fail_dead:
         _check_alive(outcome.usage)
+
+
+def _open_drawing(
+    target: Target,
+    paths: list[Path],
+    layers: list[str] | None,
+    size: int,
+    full: bool,
+    labels: dict[Path, Path],
+    force: bool,
+    patterns: bool,
+    may_calibrate: bool,
+) -> Drawing:
+    """Return how images are measured with a model, which is calibrated first if it has never seen data."""
+    from drconv.models import has_fresh_batch_norm
+
+    # A network that has seen no data needs statistics before its regions are more than one.
+    fresh = may_calibrate and has_fresh_batch_norm(target.model)
+    drawing = Drawing(target, layers, size, full, labels, (describe_weights(target, fresh),), force, patterns)
+    if fresh:
+        _calibrate(drawing, paths)
+    return drawing
 
 
 @dataclass(frozen=True)
@@ -280,7 +349,9 @@ def _calibrate(drawing: Drawing, paths: list[Path]) -> None:
                 raise
 
 
-def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers) -> _Outcome | None:
+def _draw_all(
+    drawing: Drawing | Redrawing, paths: list[Path], files: _Files, team: Workers, keeping: Keeping
+) -> _Outcome | None:
     """Run, measure and draw this process's images; the process that leads returns what all found."""
     from drconv.analysis import ImageStatistics, RegionUsage
     from drconv.viz import GridColumn
@@ -310,8 +381,10 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
                 if len(paths) == 1:
                     raise
                 failures.append((index, str(error)))
+                keeping.fail(index, path, str(error))
                 notice(f"left out: {error}")
                 continue
+            keeping.add(index, path, measured)
             usage.add(index, str(path), measured.statistics, measured.guided_masks)
             if part is not None:
                 part.add((index, str(path), *row) for row in measured.statistics.rows())
@@ -329,6 +402,7 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
                 usage.merge(other)
             if files.rows is not None and usage.num_images:
                 join_parts([path for *_, path in found if path is not None], _HEADER, files.rows)
+        keeping.gather(team)
         # The other processes must not delete their parts before these have been read.
         team.gather(None)
     if not team.leads:
@@ -341,16 +415,16 @@ def _draw_all(drawing: Drawing, paths: list[Path], files: _Files, team: Workers)
     return _Outcome(tuple(x for _, x in images), tuple(x for _, x in side_by_side), usage.report(), failed)
 
 
-def _draw_set(outcome: _Outcome, files: _Files, title: str, note: str, force: bool) -> None:
+def _draw_set(outcome: _Outcome, files: _Files, title: str, notes: Sequence[str], force: bool) -> None:
     """Write the pictures of all images together."""
     from drconv.viz import grid_figure, usage_figure
 
     drawn = []
     if files.grid is not None:
         regions = {layer.name: layer.num_regions for layer in outcome.usage.layers}
-        drawn.append((grid_figure(outcome.columns, regions, title=title, notes=[note]), files.grid))
+        drawn.append((grid_figure(outcome.columns, regions, title=title, notes=notes), files.grid))
     if files.usage is not None:
-        drawn.append((usage_figure(outcome.usage, title=title, notes=[note]), files.usage))
+        drawn.append((usage_figure(outcome.usage, title=title, notes=notes), files.usage))
     for figure, path in drawn:
         data = BytesIO()
         figure.savefig(data, format=path.suffix[1:])
