@@ -22,7 +22,7 @@ class ComparedCandidate:
         old_ratio, ratio: time over the best `conv2d`; None where there is none.
         old_interval, interval: 95 % intervals of these.
         old_median, median: seconds.
-        verdict: "slower", "faster", "same", "only before" or "only now".
+        verdict: "slower", "faster", "same", "too few rounds to tell", "not timed in both", "only before" or "only now".
         is_regression: slower by more than the limit, and outside of both intervals.
     """
 
@@ -184,7 +184,9 @@ def _compared(
     verdict, regressed = "same", False
     if a is None or b is None:
         verdict = "only now" if old is None else "only before" if new is None else "not timed in both"
-    elif a_span is not None and b_span is not None:
+    elif a_span is None or b_span is None:
+        verdict = "too few rounds to tell"
+    else:
         # Outside of both: each median lies beyond the other's interval.
         if b > a_span[1] and a < b_span[0]:
             verdict = "slower"

@@ -57,6 +57,13 @@ def test_candidates_without_a_partner_are_said() -> None:
     assert compare_profiles(OLD, refused, "old.json", 0.05).candidates[0].verdict == "not timed in both"
 
 
+def test_too_few_rounds_are_said_and_not_taken_for_the_same() -> None:
+    few = envelope(3.0, 2.9, 3.1)
+    few["result"]["targets"][0]["candidates"][0]["to_conv2d"]["interval"] = None
+    found = compare_profiles(OLD, few, "old.json", 0.05)
+    assert (found.candidates[0].verdict, found.regressions) == ("too few rounds to tell", ())
+
+
 def test_another_environment_is_said() -> None:
     new = envelope(1.0, 0.98, 1.02, threads=2)
     new["result"]["pass"] = "step"
