@@ -75,7 +75,7 @@ format: $(STAMP)  ## Rewrite the code in the project's style.
 	$(BIN)/ruff format .
 
 golden: $(STAMP)  ## Rewrite the expected outputs in tests/golden.
-	DRCONV_REWRITE_GOLDEN=1 $(BIN)/python -m pytest tests/drconv_cli/test_golden.py
+	DRCONV_REWRITE_GOLDEN=1 $(BIN)/python -m pytest tests/drconv_cli/test_golden.py tests/viz/test_golden_pictures.py
 
 clean:  ## Remove what the targets made.
 	rm -rf $(VENV) .venv-lowest .venv-wheel demo build dist .mypy_cache .pytest_cache .ruff_cache
