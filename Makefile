@@ -43,11 +43,11 @@ else
 	mkdir -p dist && mv build/wheel/*.whl dist/
 endif
 
-test: $(STAMP)  ## Run the whole test suite.
-	DRCONV_REQUIRE_ZOO=1 $(BIN)/python -m pytest
+test: $(STAMP)  ## Run the whole test suite, on all cores.
+	DRCONV_REQUIRE_ZOO=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-fast: $(STAMP)  ## Run the tests that are not marked slow.
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 test-native: $(SANITIZED)/check_kernels  ## Check the compiled kernels under the address and undefined-behaviour sanitizers.
 	$<
