@@ -102,6 +102,10 @@ def test_six_axes_per_layer(rows):
         assert tops == sorted(tops, reverse=True)
 
 
+def test_twelve_layers_are_tidy():
+    assert_tidy(draw([(f"stage{i}.0.branch2.0", random_mask(3, 4, 4), 4) for i in range(12)]))
+
+
 def test_map_is_the_mask_in_region_colors():
     mask = random_mask(5, 7, 8)
     figure = draw([("a", mask, 8)])
