@@ -10,6 +10,7 @@ from drconv.viz.palette import region_color, region_colors
 from drconv.viz.profile import profile_figure
 from drconv.viz.sweep import sweep_figure
 from drconv.viz.tensor_pixels import pixels_of
+from drconv.viz.thumbnail import map_thumbnail, photo_thumbnail
 from drconv.viz.usage import usage_figure
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "grid_figure",
     "load_image",
     "load_labels",
+    "map_thumbnail",
+    "photo_thumbnail",
     "pixels_of",
     "prepare_image",
     "profile_figure",

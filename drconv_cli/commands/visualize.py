@@ -30,6 +30,7 @@ from drconv_cli.options import (
     apart,
 )
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
+from drconv_cli.preview import Previews
 from drconv_cli.redrawing import Redrawing, open_redrawing
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import join_parts, rows_part
@@ -125,6 +126,9 @@ def visualize(
             show_default=False,
         ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the region maps beside the photo in the terminal, on stderr.")
+    ] = False,
     fail_dead: Annotated[
         bool, typer.Option("--fail-dead", help="Exit with 1 if a region of the chosen layers occurs on no image.")
     ] = False,
@@ -173,7 +177,7 @@ def visualize(
     if not images and redrawn is None:
         raise typer.BadParameter("give at least one image, or --from FOLDER", param_hint="IMAGE...")
     refused = {"labels": labels is not None, "report": report, "figures": figures != "auto", "patterns": patterns}
-    refused |= {"statistics full": statistics == "full", "evidence": evidence is not None}
+    refused |= {"statistics full": statistics == "full", "preview": preview, "evidence": evidence is not None}
     clip = clip_options(frames, every, max_frames, fps, video, refused)
     if clip is not None:
         clip_files = ClipFiles.of(images or [], output, clip.video, figure_format, force)
@@ -216,7 +220,8 @@ def visualize(
             for note in drawing.notes:
                 notice(note)
         keeping.start(stack)
-        outcome = _draw_all(drawing, paths, files, team, keeping)
+        previews = Previews(preview)
+        outcome = _draw_all(drawing, paths, files, team, keeping, previews)
         if outcome is None:
             return
         found = RegionReport(outcome.images, drawing.notes, outcome.usage if len(paths) > 1 else None)
@@ -234,6 +239,7 @@ def visualize(
         if isinstance(drawing, Drawing):
             pictures = [path for path in written if path != files.rows and path.exists()]
             keeping.finish(drawing.target, drawing.notes, data, text, pictures, files.rows)
+    previews.show()
     emit(found, data, destination)
     named = [str(path) for path in ([evidence, *written] if evidence is not None else written)]
     notice(f"wrote {', '.join([*named[:4], *(['...'] if len(named) > 4 else [])])} and {files.statistics}")
@@ -350,7 +356,7 @@ def _calibrate(drawing: Drawing, paths: list[Path]) -> None:
 
 
 def _draw_all(
-    drawing: Drawing | Redrawing, paths: list[Path], files: _Files, team: Workers, keeping: Keeping
+    drawing: Drawing | Redrawing, paths: list[Path], files: _Files, team: Workers, keeping: Keeping, previews: Previews
 ) -> _Outcome | None:
     """Run, measure and draw this process's images; the process that leads returns what all found."""
     from drconv.analysis import ImageStatistics, RegionUsage
@@ -385,6 +391,7 @@ def _draw_all(
                 notice(f"left out: {error}")
                 continue
             keeping.add(index, path, measured)
+            previews.add(index, path, measured)
             usage.add(index, str(path), measured.statistics, measured.guided_masks)
             if part is not None:
                 part.add((index, str(path), *row) for row in measured.statistics.rows())
@@ -403,6 +410,7 @@ def _draw_all(
             if files.rows is not None and usage.num_images:
                 join_parts([path for *_, path in found if path is not None], _HEADER, files.rows)
         keeping.gather(team)
+        previews.gather(team)
         # The other processes must not delete their parts before these have been read.
         team.gather(None)
     if not team.leads:
