@@ -23,7 +23,7 @@ def peak_memory(candidate: Candidate, device: torch.device) -> int | None:
         return None
     candidate.prepare()
     watch = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-    with quiet_profiler(watch):
+    with quiet_profiler(watch, throughout=True):
         result = candidate.call()
     del result
     if watch.profiler is None or watch.profiler.kineto_results is None:

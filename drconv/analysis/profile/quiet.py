@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from torch.profiler import profile
 
@@ -13,16 +13,17 @@ __all__ = ["quiet_profiler"]
 
 
 @contextmanager
-def quiet_profiler(watch: profile) -> Iterator[profile]:
+def quiet_profiler(watch: profile, *, throughout: bool = False) -> Iterator[profile]:
     """Start a profiler, and stop it at the end.
 
-    The process's error stream is closed while it starts and stops, as some versions write to it. Layers do not see this
+    The process's error stream is closed while it starts and stops, as some versions write to it, and `throughout` where
+    memory is watched, whose watcher writes of what was there before. Layers do not see this
     profiler: they would run stage by stage for it, which is not what is timed.
     """
     with _without_stderr():
         watch.start()
     try:
-        with _unseen():
+        with _unseen(), _without_stderr() if throughout else nullcontext():
             yield watch
     finally:
         with _without_stderr():
