@@ -57,6 +57,8 @@ _global_hooks = tuple(
     )
 )
 _PLAIN = (Tensor, nn.Parameter)
+# What the stages ask the layer for, and a subclass may answer otherwise.
+_SHARED = ("check_input", "output_size", "pad", "prefers_channels_last")
 _MOST_CALLS = 256
 _UNKNOWN: Final = object()
 
@@ -91,7 +93,7 @@ class FusedCalls:
 
         Not to be called from compiled code.
         """
-        if type(input) is not Tensor or not _enabled.get() or not is_unwatched():
+        if type(input) is not Tensor or input.is_neg() or not _enabled.get() or not is_unwatched():
             return None
         # Another thread may replace it at any time.
         found = self._found
@@ -106,12 +108,12 @@ class FusedCalls:
             conv["stride"], conv["padding"], conv["dilation"], conv["groups"],
         )  # fmt: skip
         if guided_feature is not None:
-            if type(guided_feature) is not Tensor:
+            if type(guided_feature) is not Tensor or guided_feature.is_neg():
                 return None
             given = guided_feature
             key = (*key, given.shape, given.stride(), given.dtype, given.device)
         elif guide is not None:
-            key = (*key, guide["stride"], guide["padding"], guide["dilation"])
+            key = (*key, guide["stride"], guide["padding"], guide["dilation"], guide["padding_mode"])
         else:
             return None
         if torch.is_grad_enabled() and found.needs_gradient(input, guided_feature):
@@ -222,11 +224,16 @@ class _Structure:
     def _prepared(self, layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> Inference | None:
         if input.dim() != 4 or input.shape[1] != layer.in_channels or self.parameters is None:
             return None
+        # Nothing can be pooled, whatever the padding makes of the convolution's input.
+        if input.numel() == 0 and input.shape[0] > 0:
+            return None
         if guided_feature is not None and (guided_feature.dim() != 4 or guided_feature.dtype != input.dtype):
             return None
         parameters, conv = self.parameters, layer.region_conv
         guide: Any = layer._modules.get("guide")
         if guided_feature is None:
+            if guide.padding_mode != "zeros":
+                return None
             if isinstance(guide.padding, str):
                 # One that is like its layer's own, which pads inside: `_read` has seen to that.
                 padding = conv.padding if guide.kernel_size == layer.kernel_size else None
@@ -263,6 +270,7 @@ class _Structure:
         margins_inside = layer._pads_inside or not any(sum(layer._margins, ()))
         if (
             type(conv) is not RegionConv2d
+            or any(getattr(type(layer), name) is not getattr(RegionLayer, name) for name in _SHARED)
             or not margins_inside
             or not all(type(tensor) in _PLAIN for tensor in present)
             # Inference tensors count no versions: packing them anew for every call would cost more than it saves.
@@ -276,7 +284,7 @@ class _Structure:
             return None
         weights: tuple[Tensor | None, Tensor | None] = (None, None)
         if guide is not None:
-            if type(guide) is not GuideConv2d or guide.groups != 1 or guide.padding_mode != "zeros":
+            if type(guide) is not GuideConv2d or guide.groups != 1:
                 return None
             if not _has(guide, "weight", "bias") or guide._modules:
                 return None

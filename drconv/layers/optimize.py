@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
-from inspect import Parameter, signature
+from inspect import signature
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,9 +32,11 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
     apply as they store. `nn.Identity` stands where a module was, so that names stay. Parameters need no gradients.
 
     The outputs are the same up to rounding. What is read from hooks on the folded modules is not: such modules, and
-    those that are called more than once or share a parameter with another, are left alone. The order of calls is found
-    by symbolic tracing (`torch.fx`), part by part where the whole cannot be traced; a part that cannot be is left as it
-    is. The copy is for inference only: train the original.
+    those that are called more than once, share a parameter with another or stand in several places, are left alone. The
+    order of calls is found by symbolic tracing (`torch.fx`), with arguments that default to None left out, and part by
+    part where the whole cannot be traced. A part is taken to be called as a whole by what cannot be traced around it: a
+    network that branches on its input and reads single modules of an `nn.Sequential` is not for this function. The copy
+    is for inference only: train the original.
 
     Args:
         model: any module; it is not changed.
@@ -61,7 +63,7 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
             if not _fold(conv, follower):
                 continue
             left = _activation_of(follower)
-        if isinstance(conv, DRConv2d) and type(left) in ACTIVATION_NAMES:
+        if isinstance(conv, DRConv2d) and type(conv).forward is DRConv2d.forward and type(left) in ACTIVATION_NAMES:
             conv.activation, left = ACTIVATION_NAMES[type(left)], nn.Identity()
         if left is not follower:
             replaced[follower] = left.eval()
@@ -77,7 +79,7 @@ class _Chains:
         for root, graph in _graphs(model):
             modules = dict(root.named_modules(remove_duplicate=False))
             # A parameter that is read by itself serves something that the call of its module does not show.
-            read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+            read = {owner for node in graph.nodes if node.op == "get_attr" for owner in _owners(str(node.target))}
             for node in graph.nodes:
                 if node.op != "call_module":
                     continue
@@ -93,10 +95,15 @@ class _Chains:
                 ):
                     self.followers[modules[str(source.target)]] = module
         held = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+        # A module in two places may be called in one where nothing could be traced.
+        places = Counter(child for m in model.modules() for child in m._modules.values())
         self.usable = {
             module
             for module, count in calls.items()
-            if count == 1 and _is_plain(module) and all(held[id(p)] == 1 for p in module.parameters())
+            if count == 1
+            and _is_plain(module)
+            and all(places[part] <= 1 for part in module.modules())
+            and all(held[id(p)] == 1 for p in module.parameters())
         }
 
     def pairs(self, replaced: dict[nn.Module, nn.Module]) -> Iterator[tuple[nn.Module, nn.Module]]:
@@ -118,6 +125,9 @@ class _Chains:
 class _Tracer(fx.Tracer):
     """Looks into everything but the modules that folding is about and those of PyTorch."""
 
+    # As parameters do, statistics that a model reads by itself show in the graph.
+    proxy_buffer_attributes = True
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (DynamicLayer, GuideConv2d, nn.Conv2d, nn.BatchNorm2d)):
             return True
@@ -128,18 +138,35 @@ def _graphs(model: nn.Module) -> Iterator[tuple[nn.Module, fx.Graph]]:
     """Yield the graph of a module, or of its parts where it cannot be traced."""
     if isinstance(model, (DynamicLayer, nn.Conv2d)):
         return
-    # Left to tracing, an optional argument would count as given.
+    # Left to tracing, an optional argument would count as given. A flag is left to it: what branches on one cannot be
+    # traced, and would be something else for another value.
     parameters = signature(model.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+    defaults = {p.name: None for p in parameters if p.default is None}
+    # What a model stores while it is traced is no tensor.
+    attributes = {module: dict(vars(module)) for module in model.modules()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = _Tracer().trace(model, concrete_args=defaults or None)
     except Exception:  # whatever a model's own code raises when it is given a proxy
-        for child in model.children():
-            yield from _graphs(child)
+        graph = None
+    # A model that sets modes in its own forward runs its parts in others than those that are seen here.
+    if any(module.training for module in attributes):
+        graph = None
+    for module, before in attributes.items():
+        vars(module).clear()
+        vars(module).update(before)
+    if graph is not None:
+        yield model, graph
         return
-    yield model, graph
+    for child in model.children():
+        yield from _graphs(child)
+
+
+def _owners(path: str) -> Iterator[str]:
+    """Yield the modules that hold an attribute, innermost first."""
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -172,11 +199,18 @@ def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
         shift = shift + norm.bias.double()
     dtype = next(conv.parameters()).dtype
     if isinstance(conv, DynamicLayer):
+        if _definer(conv, "absorb_affine") > _definer(conv, "forward"):
+            return False  # a subclass does something else than the class that knows how
         return conv.absorb_affine(scale.to(dtype), shift.to(dtype)) is None
     if isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, UnguidedConv2d):
         _absorb(conv, scale, shift)
         return True
     return False
+
+
+def _definer(module: nn.Module, name: str) -> int:
+    """Return how many classes up a method is defined."""
+    return next(at for at, kind in enumerate(type(module).__mro__) if name in vars(kind))
 
 
 def _absorb(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:

@@ -184,7 +184,7 @@ def profile(
     from drconv.analysis import ProfileOptions, StopRule, find_device, parse_layer
     from drconv.analysis.profile import check_profile, compare_profiles
 
-    if older is not None:
+    if compare is not None:
         check_profile(older, str(compare), SCHEMA)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -227,7 +227,7 @@ def profile(
         with progress() as step:
             report = subject.profile(options, step)
         _draw(report, plot, force)
-        if older is not None:
+        if compare is not None:
             data = envelope("profile", arguments, report.environment, report)
             report = replace(report, comparison=compare_profiles(older, data, str(compare), limit))
         show(report, report.environment, *_views(report, stages, explain))

@@ -198,6 +198,7 @@ def test_compare_fails_after_everything_has_been_written(tmp_path: Path, run_cli
     [
         (None, "cannot read"),
         ("{", "it is no JSON"),
+        ("null", "is not what drconv profile --json writes"),
         ('{"schema": 1, "command": "flops", "result": {}}', "is not what drconv profile --json writes"),
         ('{"schema": 7, "command": "profile", "result": {}}', "has schema version 7"),
         ('{"schema": 1, "command": "profile", "result": {"dry_run": true, "targets": [{}]}}', "is no profile"),

@@ -512,3 +512,49 @@ def test_one_layer_in_many_threads(fused: list[bool]) -> None:
         for worker in workers:
             worker.join()
     assert failures == []
+
+
+class Padded(DRConv2d):
+    def pad(self, input: Tensor) -> Tensor:
+        return -input
+
+
+def test_subclasses_are_asked(fused: list[bool]) -> None:
+    layer = Padded(5, 6, 1).eval()
+    x = torch.randn(2, 5, 4, 4)
+    with torch.inference_mode():
+        output = layer(x)
+        with fused_inference(False):
+            assert_near(output, layer(x), "output")
+    assert fused[0] is False
+
+
+@pytest.mark.parametrize("own_guide", [True, False])
+def test_negative_views_are_read_as_such(own_guide: bool) -> None:
+    """Imaginary parts of conjugates hold their values with the other sign; of 1x1 maps the kernels take any stride."""
+    layer = DRConv2d(5, 6, 1, num_regions=3, own_guide=own_guide).eval()
+    x = torch.randn(2, 5, 1, 1, dtype=torch.cfloat).conj().imag
+    scores = () if own_guide else (torch.randn(2, 3, 1, 1, dtype=torch.cfloat).conj().imag,)
+    with torch.inference_mode():
+        assert_near(layer(x, *scores), layer(x.clone(), *(s.clone() for s in scores)), "input")
+        if scores:
+            assert_near(layer(x.clone(), *scores), layer(x.clone(), scores[0].clone()), "scores")
+
+
+def test_guide_with_another_padding_mode_later(fused: list[bool]) -> None:
+    layer, x = made("3x3", num_regions=4)
+    with torch.inference_mode():
+        layer(x)
+        assert layer.guide is not None
+        layer.guide.padding_mode = "circular"
+        layer.guide._reversed_padding_repeated_twice = [1, 1, 1, 1]
+        output = layer(x)
+        with fused_inference(False):
+            assert_near(output, layer(x), "output")
+    assert fused[:2] == [True, False]
+
+
+def test_maps_without_pixels_are_refused_as_in_stages() -> None:
+    layer, _ = made("3x3", padding=2)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="zero batch"):
+        layer(torch.randn(2, 5, 0, 7))

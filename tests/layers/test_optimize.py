@@ -10,6 +10,7 @@ from drconv import DRConv2d, DynamicConv2d, convert, create_model, optimize_for_
 from drconv.errors import ArgumentError
 from drconv.layers import FILTER_GENERATORS, plain_twin
 from drconv.models import load_model
+from tests.tolerances import assert_near
 from tests.zoo import need
 
 
@@ -172,6 +173,56 @@ def activated_first() -> nn.Module:
     return nn.Sequential(DRConv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4))
 
 
+class Elsewhere(nn.Module):
+    """Parts of what can be traced are also called where nothing can be."""
+
+    def __init__(self, shared: int) -> None:
+        super().__init__()
+        self.part = nn.Sequential(DRConv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU())
+        self.again = self.part[shared]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.part(x) + self.again(x)
+        return y if float(y.sum()) != 1 else x
+
+
+class SharedGenerator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (DRConv2d(3, 3, 1, filter_generator="basis") for _ in range(2))
+        self.second.filter_generator = self.first.filter_generator
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.norm(self.first(x)))
+        return y
+
+
+class Reading(nn.Module):
+    """Reads by itself what folding changes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.conv, self.norm = DRConv2d(3, 3, 1, filter_generator="basis"), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(x))
+        return y * (self.norm.running_mean[0] if self.what == "norm" else self.conv.filter_generator.bases.mean())
+
+
+class InTraining(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        self[1].train()
+        y: Tensor = super().forward(x)
+        return y
+
+
+class AndMore(DRConv2d):
+    def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
+        return super().forward(input, guided_feature) + 1
+
+
 @pytest.mark.parametrize(
     ("model", "left"),
     [
@@ -182,14 +233,50 @@ def activated_first() -> nn.Module:
         (activated_first(), 1),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), 1),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)), 1),
+        (Elsewhere(0), 1),
+        (Elsewhere(1), 1),
+        (Elsewhere(2), 0),
+        (SharedGenerator(), 1),
+        (Reading("norm"), 1),
+        (Reading("generator"), 1),
+        (InTraining(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), 1),
+        (nn.Sequential(AndMore(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()), 1),
+        (nn.Sequential(AndMore(3, 4, 1), nn.ReLU()), 0),
     ],
-    ids=["read twice", "untraceable", "hook", "tied", "activation first", "no running statistics", "parametrized"],
-)
+    ids=[
+        "read twice", "untraceable", "hook", "tied", "activation first", "no running statistics", "parametrized",
+        "convolution elsewhere", "norm elsewhere", "activation elsewhere", "one generator", "statistics read",
+        "generator read", "norm in training", "subclass", "subclass and activation",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_folded_is_left_alone(model: nn.Module, left: int) -> None:
     model = shaken(model)
     fast = optimize_for_inference(model)
     assert norms(fast) == left
     assert_same(model, fast, torch.randn(2, 3, 4, 4).double())
+
+
+class Flagged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.kept = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), None
+
+    def forward(self, x: Tensor, normed: bool = True) -> Tensor:
+        if self.kept is None:
+            self.kept = x.sum()
+        y: Tensor = self.conv(x)
+        return self.norm(y) if normed else y
+
+
+def test_flags_can_still_be_given() -> None:
+    model, x = shaken(Flagged()), torch.randn(2, 3, 4, 4).double()
+    fast = optimize_for_inference(model)
+    assert_near(fast(x, False), model(x, False), "without")
+    assert_near(fast(x), model(x), "with")
+
+
+def test_tracing_leaves_nothing_behind() -> None:
+    assert optimize_for_inference(Flagged()).kept is None
 
 
 def test_twice_optimized_is_the_same() -> None:
