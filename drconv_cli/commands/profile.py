@@ -178,7 +178,7 @@ def profile(
     noise, limit = parse_share("--target-noise", target_noise), parse_share("--fail-over", fail_over)
     check_pictures(plot, output, force)
     check_free([trace] if trace is not None else [], force)
-    older = None if compare is None else read_json(compare)
+    older: Any = None if compare is None else read_json(compare)
     import torch
 
     from drconv.analysis import ProfileOptions, StopRule, find_device, parse_layer
