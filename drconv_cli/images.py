@@ -7,10 +7,10 @@ from pathlib import Path
 
 from drconv.errors import FileError
 
-__all__ = ["STDIN", "find_images", "read_stdin"]
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "find_images", "read_stdin"]
 
 STDIN = "-"
-_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
 )
 """What counts as an image in a directory; a file that is named is read whatever its suffix."""
@@ -49,9 +49,9 @@ def _expand(argument: str) -> Iterator[Path]:
 
 
 def _in_directory(directory: Path) -> list[Path]:
-    images = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    images = sorted(path for path in directory.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not images:
-        raise FileError(f"the directory {directory} holds no image ({', '.join(sorted(_SUFFIXES))})")
+        raise FileError(f"the directory {directory} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return images
 
 

@@ -37,8 +37,8 @@ class DRConv2d(RegionLayer):
         device: of the parameters.
         dtype: of the parameters.
         num_regions: M.
-        filter_generator: `"pooled"` (the paper's text), `"basis"` (the released code) or `"learned"` (M static
-            filters); see `drconv.layers.filter_generator`.
+        filter_generator: `"pooled"` (the paper's, as others describe it), `"basis"` (the released code) or `"learned"`
+            (M static filters); see `drconv.layers.filter_generator`.
         guide_bias: whether the layer's own guide has a bias.
         backend: name from `drconv.kernels.BACKENDS`; None lets every call take the first able one.
         own_guide: whether the layer makes a `GuideConv2d` of its own. Without it, `forward` must be given a guided

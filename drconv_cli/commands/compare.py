@@ -10,6 +10,7 @@ import typer
 
 from drconv.errors import FileError
 from drconv_cli.drawing import Drawing, Measured, describe_weights
+from drconv_cli.images import IMAGE_SUFFIXES
 from drconv_cli.options import (
     MODEL_HELP,
     CheckpointOpt,
@@ -139,6 +140,8 @@ def _kind(first: str, second: str) -> Kind:
             kinds.add("checkpoints")
         elif path.is_file():
             kinds.add("images")
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            raise FileError(f"there is no file {name}; give two images, two checkpoints or the names of two layers")
         else:
             kinds.add("layers")
     if len(kinds) > 1:

@@ -87,7 +87,7 @@ def visualize(
             "--labels",
             metavar="FILE|DIR",
             help="Map of classes to compare with, an index PNG (255 ignored); for several images, a directory of "
-            "<image name>.png.",
+            "IMAGE_NAME.png.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +105,7 @@ def visualize(
     report: Annotated[
         bool,
         typer.Option(
-            "--report", help="Also write <image name>.html, an interactive page, for each image. Needs the extra 'viz'."
+            "--report", help="Also write IMAGE_NAME.html, an interactive page, for each image. Needs the extra 'viz'."
         ),
     ] = False,
     evidence: Annotated[

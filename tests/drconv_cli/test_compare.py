@@ -101,3 +101,4 @@ def test_wrong_usage(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> Non
         assert message in " ".join(done.err.split()), done.err
     assert_one_line(run_cli("compare", photo, "region", "-m", net), "must be of one kind", "images and layers")
     assert_one_line(run_cli("compare", "regoin", "last", "-m", net, "-i", photo), "regoin", "region")
+    assert_one_line(run_cli("compare", photo, "missing.jpg", "-m", net), "there is no file missing.jpg")
