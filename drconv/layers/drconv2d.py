@@ -43,6 +43,8 @@ class DRConv2d(RegionLayer):
         backend: name from `drconv.kernels.BACKENDS`; None lets every call take the first able one.
         own_guide: whether the layer makes a `GuideConv2d` of its own. Without it, `forward` must be given a guided
             feature, and the layer holds no unused parameters.
+        soft_filter_gradient: whether every position trains every region's filter, weighted by the softmax of its
+            scores; see `drconv.region_conv2d`.
 
     Attributes:
         activation: what is applied after the bias: None, `"relu"`, `"relu6"` or `"hardswish"`. Set by
@@ -82,12 +84,14 @@ class DRConv2d(RegionLayer):
         guide_bias: bool = True,
         backend: str | None = None,
         own_guide: bool = True,
+        soft_filter_gradient: bool = False,
     ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, backend
         )
         self.num_regions = positive("num_regions", num_regions)
         flag("guide_bias", guide_bias)
+        self.region_conv.soft_filter_gradient = flag("soft_filter_gradient", soft_filter_gradient)
         made = {"device": device, "dtype": dtype}
         spec = FilterSpec(self.in_channels, self.out_channels, self.kernel_size, self.groups, self.num_regions)
         self.filter_generator: FilterGenerator = FILTER_GENERATORS[filter_generator](spec, **made)

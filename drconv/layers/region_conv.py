@@ -15,7 +15,12 @@ class RegionConv2d(nn.Module):
         padding: zeros added on each side, two integers.
         dilation: as in `nn.Conv2d`, two integers.
         groups: channel groups.
+
+    Attributes:
+        soft_filter_gradient: as in `drconv.region_conv2d`; read at every call.
     """
+
+    soft_filter_gradient: bool = False
 
     def __init__(
         self, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
@@ -45,8 +50,10 @@ class RegionConv2d(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
             backend=backend,
+            soft_filter_gradient=self.soft_filter_gradient,
         )
 
     def extra_repr(self) -> str:
         """Show the geometry."""
-        return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
+        soft = ", soft_filter_gradient=True" if self.soft_filter_gradient else ""
+        return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}{soft}"

@@ -16,6 +16,7 @@ from drconv.checks import Size2d, check_region_conv, pair
 from drconv.errors import DrconvError
 from drconv.kernels import Prepared, RegionConvProblem, choose_backend, memory_format_of
 from drconv.ops.guided_mask import guided_mask, softmax_gradient
+from drconv.ops.soft_filters import with_soft_filter_gradient
 from drconv.ops.watched import is_unwatched
 
 __all__ = ["region_conv2d", "region_conv2d_madds"]
@@ -47,6 +48,7 @@ def region_conv2d(
     dilation: Size2d = 1,
     groups: int = 1,
     backend: str | None = None,
+    soft_filter_gradient: bool = False,
 ) -> Tensor:
     r"""Convolve every output position with the filter of the region it belongs to.
 
@@ -67,6 +69,9 @@ def region_conv2d(
         dilation: as in `torch.nn.functional.conv2d`.
         groups: channel groups, as in `torch.nn.functional.conv2d`.
         backend: name from `drconv.kernels.BACKENDS`; None takes the first one able to run this call.
+        soft_filter_gradient: whether every position adds to the gradient of every region's filter, weighted by the
+            softmax of its scores (`use_alpha` of the released code, off there too), and not to its own region's alone.
+            Costs M gradients of the filters, and copies the output.
 
     Returns:
         Output feature map, `[B, O, U, V]`; channels_last where `input` is.
@@ -82,6 +87,10 @@ def region_conv2d(
         torch.Size([2, 32, 14, 14])
     """
     settings = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1), groups, backend)
+    if soft_filter_gradient and torch.is_grad_enabled() and region_filters.requires_grad:
+        keywords: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        hard = region_conv2d(input, region_filters.detach(), guided_feature, bias, **keywords, backend=backend)
+        return with_soft_filter_gradient(hard, region_filters, input, guided_feature, settings[:4])
     if not torch.compiler.is_compiling() and is_unwatched():
         direct = _direct(input, region_filters, guided_feature, bias, settings)
         if direct is not None:
