@@ -38,7 +38,7 @@ def soft_filter_gradient(
     stride, padding, dilation, groups = geometry
     *shared, regions, out_channels, in_per_group, kernel_h, kernel_w = filters_shape
     batch = grad_output.shape[0]
-    columns = F.unfold(input.to(grad_output.dtype), (kernel_h, kernel_w), list(dilation), list(padding), list(stride))
+    columns = F.unfold(input.to(grad_output.dtype), (kernel_h, kernel_w), tuple(dilation), tuple(padding), tuple(stride))
     columns = columns.view(batch, groups, in_per_group * kernel_h * kernel_w, -1).transpose(2, 3)
     probabilities = guided_feature.softmax(1, dtype=torch.promote_types(guided_feature.dtype, torch.float32))
     grads = []
@@ -68,8 +68,9 @@ class _SoftFilterGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_filters = None
         if ctx.needs_input_grad[1]:
+            input, guided_feature = ctx.saved_tensors
             shape, dtype = ctx.like
-            grad_filters = soft_filter_gradient(grad_output, *ctx.saved_tensors, shape, ctx.geometry).to(dtype)
+            grad_filters = soft_filter_gradient(grad_output, input, guided_feature, shape, ctx.geometry).to(dtype)
         return grad_output, grad_filters, None, None, None
 
 

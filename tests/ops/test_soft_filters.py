@@ -22,13 +22,14 @@ def leaves_of(settings: dict[str, object], shared: bool, dtype: torch.dtype = to
     x = torch.randn(2, 4, 7, 6, dtype=dtype)
     filters = torch.randn(*(() if shared else (2,)), 3, 8, per_group, 3, 3, dtype=dtype)
     size = F.conv2d(x, filters.flatten(0, -5)[0] if shared else filters[0, 0], **settings).shape[2:]
-    return [t.requires_grad_() for t in (x, filters, torch.randn(2, 3, *size, dtype=dtype), torch.randn(8, dtype=dtype))]
+    guide, bias = torch.randn(2, 3, *size, dtype=dtype), torch.randn(8, dtype=dtype)
+    return [t.requires_grad_() for t in (x, filters, guide, bias)]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["per-sample", "shared"])
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_every_position_adds_its_probability(settings: dict[str, object], shared: bool) -> None:
-    leaves = x, filters, guide, bias = leaves_of(settings, shared)
+    leaves = x, filters, guide, _ = leaves_of(settings, shared)
     output = region_conv2d(*leaves, **settings, soft_filter_gradient=True)
     assert torch.equal(output, region_conv2d(*leaves, **settings))
     weights = torch.randn_like(output)
