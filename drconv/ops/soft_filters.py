@@ -38,7 +38,8 @@ def soft_filter_gradient(
     stride, padding, dilation, groups = geometry
     *shared, regions, out_channels, in_per_group, kernel_h, kernel_w = filters_shape
     batch = grad_output.shape[0]
-    columns = F.unfold(input.to(grad_output.dtype), (kernel_h, kernel_w), tuple(dilation), tuple(padding), tuple(stride))
+    input = input.to(grad_output.dtype)
+    columns = F.unfold(input, (kernel_h, kernel_w), tuple(dilation), tuple(padding), tuple(stride))
     columns = columns.view(batch, groups, in_per_group * kernel_h * kernel_w, -1).transpose(2, 3)
     probabilities = guided_feature.softmax(1, dtype=torch.promote_types(guided_feature.dtype, torch.float32))
     grads = []
