@@ -13,6 +13,7 @@ from drconv.layers.filter_generator import (
     LearnedFilters,
     PooledFilterGenerator,
 )
+from drconv.layers.fold import fold_guide_norm
 from drconv.layers.fused import fused_inference
 from drconv.layers.guide import GuideConv2d
 from drconv.layers.optimize import optimize_for_inference
@@ -43,6 +44,7 @@ __all__ = [
     "RegionLayer",
     "TemperatureSchedule",
     "convert",
+    "fold_guide_norm",
     "fused_inference",
     "optimize_for_inference",
     "plain_twin",

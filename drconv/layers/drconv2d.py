@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drconv.checks import Size2d, flag, positive
+from drconv.checks import Size2d, flag, pick, positive
 from drconv.errors import ArgumentError
 from drconv.layers.activation import ACTIVATIONS
 from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
 from drconv.layers.fused import FusedCalls, forget_fused
-from drconv.layers.guide import GuideConv2d
+from drconv.layers.guide import GUIDE_NORMS, GuideConv2d
 
 __all__ = ["DRConv2d"]
 
@@ -40,6 +40,7 @@ class DRConv2d(RegionLayer):
         filter_generator: `"pooled"` (the paper's, as others describe it), `"basis"` (the released code) or `"learned"`
             (M static filters); see `drconv.layers.filter_generator`.
         guide_bias: whether the layer's own guide has a bias.
+        guide_norm: `"batch"` for a BatchNorm on the scores of the layer's own guide; see `drconv.GuideConv2d`.
         backend: name from `drconv.kernels.BACKENDS`; None lets every call take the first able one.
         own_guide: whether the layer makes a `GuideConv2d` of its own. Without it, `forward` must be given a guided
             feature, and the layer holds no unused parameters.
@@ -82,6 +83,7 @@ class DRConv2d(RegionLayer):
         num_regions: int = 8,
         filter_generator: str = "pooled",
         guide_bias: bool = True,
+        guide_norm: str | None = None,
         backend: str | None = None,
         own_guide: bool = True,
         soft_filter_gradient: bool = False,
@@ -92,13 +94,23 @@ class DRConv2d(RegionLayer):
         self.num_regions = positive("num_regions", num_regions)
         flag("guide_bias", guide_bias)
         self.region_conv.soft_filter_gradient = flag("soft_filter_gradient", soft_filter_gradient)
+        if guide_norm is not None:
+            pick("guide_norm", guide_norm, GUIDE_NORMS)
         made = {"device": device, "dtype": dtype}
         spec = FilterSpec(self.in_channels, self.out_channels, self.kernel_size, self.groups, self.num_regions)
         self.filter_generator: FilterGenerator = FILTER_GENERATORS[filter_generator](spec, **made)
         self.guide: GuideConv2d | None = None
         if own_guide:
             geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
-            self.guide = GuideConv2d(self.in_channels, self.num_regions, *geometry, guide_bias, padding_mode, **made)
+            self.guide = GuideConv2d(
+                self.in_channels,
+                self.num_regions,
+                *geometry,
+                guide_bias,
+                padding_mode,
+                **made,
+                guide_norm=guide_norm,
+            )
         if bias:
             self.bias = nn.Parameter(torch.zeros(self.out_channels, **made))
         else:

@@ -286,6 +286,7 @@ class _Structure:
         if guide is not None:
             if type(guide) is not GuideConv2d or guide.groups != 1:
                 return None
+            # A norm counts what it sees in training; folded (`drconv.fold_guide_norm`), it is part of the weights.
             if not _has(guide, "weight", "bias") or guide._modules:
                 return None
             weights = (guide.weight, guide.bias)

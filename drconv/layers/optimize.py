@@ -7,12 +7,13 @@ from copy import deepcopy
 from inspect import signature
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from drconv.errors import ArgumentError
 from drconv.layers.activation import ACTIVATION_NAMES
 from drconv.layers.base import DynamicLayer
 from drconv.layers.drconv2d import DRConv2d
+from drconv.layers.fold import absorb, fold_guides, is_plain, scale_and_shift
 from drconv.layers.guide import GuideConv2d
 from drconv.layers.plain_twin import UnguidedConv2d
 from drconv.layers.replace import replace_modules
@@ -29,7 +30,8 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
     A BatchNorm that reads nothing but the output of an `nn.Conv2d`, `DRConv2d` or `DynamicConv2d`, which nothing else
     reads, becomes part of its weights: of a `DRConv2d`, of the generator's last layer and of the bias. A ReLU, ReLU6 or
     Hardswish module that follows a `DRConv2d` in the same way becomes its `activation`, which the compiled kernels
-    apply as they store. `nn.Identity` stands where a module was, so that names stay. Parameters need no gradients.
+    apply as they store. `nn.Identity` stands where a module was, so that names stay. The norm of a guide becomes part
+    of the guide, as `drconv.fold_guide_norm` does it. Parameters need no gradients.
 
     The outputs are the same up to rounding. What is read from hooks on the folded modules is not: such modules, and
     those that are called more than once, share a parameter with another or stand in several places, are left alone. The
@@ -55,6 +57,7 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, got a {type(model).__name__}")
     copy = deepcopy(model).eval().requires_grad_(False)
+    fold_guides(copy)
     chains = _Chains(copy)
     replaced: dict[nn.Module, nn.Module] = {}
     for conv, follower in chains.pairs(replaced):
@@ -101,7 +104,7 @@ class _Chains:
             module
             for module, count in calls.items()
             if count == 1
-            and _is_plain(module)
+            and is_plain(module)
             and all(places[part] <= 1 for part in module.modules())
             and all(held[id(p)] == 1 for p in module.parameters())
         }
@@ -169,14 +172,6 @@ def _owners(path: str) -> Iterator[str]:
         yield path
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a module does only what its class does."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return not any(getattr(part, name) for part in module.modules() for name in hooks) and not any(
-        "forward" in vars(part) or "parametrizations" in part._modules for part in module.modules()
-    )
-
-
 def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
     """Return what is left of a normalisation without its arithmetic."""
     activation = norm.act if type(norm).__name__ in _NORMS_WITH_ACTIVATION else None
@@ -187,23 +182,18 @@ def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
 def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
     """Make the convolution do what the normalisation does; False if it cannot."""
     known = type(norm) is nn.BatchNorm2d or type(norm).__name__ in _NORMS_WITH_ACTIVATION
-    if not known or norm.running_mean is None or norm.running_var is None:
+    if not known or not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
         return False
     if any(tensor.is_meta for tensor in (*conv.parameters(), *norm.buffers())):
         return False
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
+    scale, shift = scale_and_shift(norm)
     dtype = next(conv.parameters()).dtype
     if isinstance(conv, DynamicLayer):
         if _definer(conv, "absorb_affine") > _definer(conv, "forward"):
             return False  # a subclass does something else than the class that knows how
         return conv.absorb_affine(scale.to(dtype), shift.to(dtype)) is None
     if isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, UnguidedConv2d):
-        _absorb(conv, scale, shift)
+        absorb(conv, scale, shift)
         return True
     return False
 
@@ -211,10 +201,3 @@ def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
 def _definer(module: nn.Module, name: str) -> int:
     """Return how many classes up a method is defined."""
     return next(at for at, kind in enumerate(type(module).__mro__) if name in vars(kind))
-
-
-def _absorb(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
-    dtype = conv.weight.dtype
-    bias = shift if conv.bias is None else conv.bias.double() * scale + shift
-    conv.weight.copy_((conv.weight.double() * scale.view(-1, 1, 1, 1)).to(dtype))
-    conv.bias = nn.Parameter(bias.to(dtype))

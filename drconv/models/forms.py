@@ -53,9 +53,19 @@ def register_drconv(
     """Register `drconv_name`; arguments as for `register_forms`."""
 
     def build(
-        *, num_regions: int = 8, filter_generator: str = "pooled", guide_bias: bool = True, **of_plain: Any
+        *,
+        num_regions: int = 8,
+        filter_generator: str = "pooled",
+        guide_bias: bool = True,
+        guide_norm: str | None = None,
+        **of_plain: Any,
     ) -> nn.Module:
-        keywords = {"num_regions": num_regions, "filter_generator": filter_generator, "guide_bias": guide_bias}
+        keywords = {
+            "num_regions": num_regions,
+            "filter_generator": filter_generator,
+            "guide_bias": guide_bias,
+            "guide_norm": guide_norm,
+        }
         return convert(plain(**of_plain), "drconv2d", regions, keep_weights=False, **keywords)[0]
 
     _register(build, plain, f"drconv_{name}", summary, input_size)

@@ -127,6 +127,7 @@ class ShuffleNetV2(Network):
         filter_generator: of every `DRConv2d`.
         share_guide: whether one guide per block, on the right branch's input, serves its `DRConv2d` layers.
         guide_bias: whether guides have a bias.
+        guide_norm: `"batch"` for a BatchNorm on the scores of guides; see `drconv.GuideConv2d`.
         ends_bias: whether the stem and the last convolution have a bias, as in the released DRConv code.
         shuffle_first: whether blocks of stride 1 part their channels into even and odd ones at their start, as in the
             released DRConv code, and none shuffles at its end, as in torchvision.
@@ -145,6 +146,7 @@ class ShuffleNetV2(Network):
         filter_generator: str = "pooled",
         share_guide: bool = False,
         guide_bias: bool = True,
+        guide_norm: str | None = None,
         ends_bias: bool = False,
         shuffle_first: bool = False,
         features_only: bool = False,
@@ -167,11 +169,12 @@ class ShuffleNetV2(Network):
                 num_regions=num_regions,
                 filter_generator=filter_generator,
                 guide_bias=guide_bias,
+                guide_norm=guide_norm,
                 own_guide=not share_guide,
             )
 
         def shared_guide(in_channels: int) -> GuideConv2d:
-            return GuideConv2d(in_channels, num_regions, bias=guide_bias)
+            return GuideConv2d(in_channels, num_regions, bias=guide_bias, guide_norm=guide_norm)
 
         first = region_pointwise if placement in ("first", "both") else _plain_pointwise
         last = region_pointwise if placement in ("last", "both") else _plain_pointwise
