@@ -31,6 +31,7 @@ MAY_IMPORT = {
         *LEAVES,
     },
     "drconv.viz": {"drconv.analysis", "drconv.ops", *LEAVES},
+    "drconv.training": {"drconv.layers", "drconv.checks", *LEAVES},
     "drconv.table_html": {"drconv.report"},
     "drconv.regions": {"drconv.viz", "drconv.analysis", "drconv.models", "drconv.table_html", *LEAVES},
     "drconv": {"drconv.version"},

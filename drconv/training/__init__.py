@@ -1,0 +1,1 @@
+"""What `drconv train` runs, usable alone."""

@@ -1,0 +1,53 @@
+"""Which pixels the losses on pairs of pixels look at, and which of them lie in the same region."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drconv.checks import positive
+from drconv.errors import ArgumentError
+
+__all__ = ["check_region_maps", "draw_pixels", "resized_region_maps", "taken"]
+
+
+def check_region_maps(region_maps: Tensor, batch: int) -> None:
+    """Raise `ArgumentError` unless the maps are integers `[B, H, W]` for a batch of that size, with H and W above 0."""
+    if region_maps.dim() != 3 or region_maps.shape[0] != batch or region_maps.is_floating_point():
+        raise ArgumentError(
+            f"region_maps must be integers of shape [{batch}, H, W], got {region_maps.dtype} of "
+            f"{list(region_maps.shape)}"
+        )
+    if region_maps.numel() == 0:
+        raise ArgumentError(
+            f"region_maps must have pixels, got {list(region_maps.shape)}; use data that knows its regions, such as "
+            "mosaics"
+        )
+
+
+def resized_region_maps(region_maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps `[B, H, W]` on another grid, `[B, U, V]`; each position takes the pixel in its middle."""
+    # Any float holds the numbers of regions exactly; "nearest-exact" takes the middle, "nearest" the corner.
+    resized = F.interpolate(region_maps[:, None].float(), size, mode="nearest-exact")
+    return resized[:, 0].to(region_maps.dtype)
+
+
+def draw_pixels(batch: int, positions: int, pixels: int, generator: torch.Generator) -> Tensor:
+    """Draw different positions for each image, or take all of them if there are no more than that.
+
+    Args:
+        batch: B.
+        positions: U*V.
+        pixels: how many of them.
+        generator: source of randomness, on the CPU, so that the draw is the same for every device.
+
+    Returns:
+        Flat positions, `[B, min(pixels, U*V)]`, on the CPU.
+    """
+    pixels = min(positive("pixels", pixels), positions)
+    return torch.rand(batch, positions, generator=generator).topk(pixels, dim=1).indices
+
+
+def taken(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Return the values of maps `[B, D, U, V]` at flat positions `[B, N]`, as `[B, N, D]`."""
+    values = maps.flatten(2).transpose(1, 2)  # [B, U*V, D]
+    return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))

@@ -1,0 +1,48 @@
+"""A task that makes features tell regions apart: pixels of a region shall be alike, and unlike those of others."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drconv.errors import ArgumentError
+from drconv.training.pixel_pairs import check_region_maps, draw_pixels, resized_region_maps, taken
+
+__all__ = ["region_contrast_loss"]
+
+
+def region_contrast_loss(
+    embedding: Tensor, region_maps: Tensor, generator: torch.Generator, *, pixels: int = 64, scale: float = 8.0
+) -> Tensor:
+    r"""Contrast pixels of one image by the regions of a known map.
+
+    For a drawn pixel i, the cosines of its embedding with those of the other drawn pixels of the image, times `scale`,
+    are the logits of a softmax; the loss is the mean of -log softmax over the pixels of the same region ("Supervised
+    Contrastive Learning", NeurIPS 2020, with pixels for images and regions for classes). The result is the mean over
+    pixels that have a fellow.
+
+    Args:
+        embedding: of every position, `[B, D, U, V]`; its length does not matter.
+        region_maps: true region of every pixel, integers `[B, H, W]`; brought to U x V with nearest neighbours.
+        generator: draws the pixels; on the CPU.
+        pixels: how many of an image; all of them on smaller maps.
+        scale: of the cosines, one over the temperature.
+
+    Returns:
+        The loss, a float32 scalar; log(pixels - 1) for an embedding that tells nothing.
+
+    Raises:
+        ArgumentError: the shapes do not fit.
+    """
+    if embedding.dim() != 4 or embedding.shape[2] * embedding.shape[3] < 2:
+        raise ArgumentError(f"embedding must be [B, D, U, V] with at least two positions, got {list(embedding.shape)}")
+    batch, _, height, width = embedding.shape
+    check_region_maps(region_maps, batch)
+    chosen = draw_pixels(batch, height * width, pixels, generator).to(embedding.device)
+    region = taken(resized_region_maps(region_maps, (height, width))[:, None].to(embedding.device), chosen)
+    points = F.normalize(taken(embedding.float(), chosen), dim=2)  # [B, N, D]
+    itself = torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
+    logits = (scale * points @ points.transpose(1, 2)).masked_fill(itself, -torch.inf)
+    fellows = (region == region.transpose(1, 2)) & ~itself  # [B, N, N]
+    loss = -(logits.log_softmax(2).masked_fill(~fellows, 0).sum(2)) / fellows.sum(2).clamp_min(1)
+    counted = fellows.any(2)
+    return (loss * counted).sum() / counted.sum().clamp_min(1)
