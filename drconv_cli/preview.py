@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +105,7 @@ def preview_lines(path: Path, measured: Measured, console: Console) -> list[Text
             grid += f", {size[0]}x{size[1]} of them shown"
         lines.append(_cut(f"{readable_name(path)}  {layer.name}  {grid}", console.width, "bold"))
         lines += _blocks(measured, mask, size) if colored else _digits(mask, size)
-        lines += _legend(layer, colored, console.width)
+        lines += [*_legend(layer, colored, console.width), Text()]
     lines.append(_cut("Regions are routing, not semantic segments; numbers and colours are arbitrary.", console.width))
     return lines
 
@@ -159,24 +160,30 @@ def _letter(region: int) -> str:
 
 
 def _legend(layer: LayerStatistics, colored: bool, width: int) -> list[Text]:
-    """Return swatch, number and share of each region, in as many lines as it takes."""
+    """Return swatch, number and share of each region, in as many lines as it takes, all about equally long."""
     from drconv.viz import region_color
+    from drconv.viz.text import percent
 
-    lines = [Text(no_wrap=True)]
-    for j, share in enumerate(layer.region_share):
-        entry = Text()
-        if colored:
-            entry.append("  ", Style(bgcolor=_color(region_color(j))))
-            entry.append(f" {j} {share:.1%}  ")
-        else:
-            letter = _letter(j)
-            entry.append(f"{letter}: {share:.1%}  " if letter == str(j) else f"{letter} (region {j}): {share:.1%}  ")
-        if lines[-1].cell_len and lines[-1].cell_len + entry.cell_len - 2 > width:
-            lines.append(Text(no_wrap=True))
-        lines[-1].append_text(entry)
-    for line in lines:
-        line.rstrip()
-    return lines
+    names, shares = _names(layer.num_regions, colored), [percent(share) for share in layer.region_share]
+    widths = max(map(len, names)), max(map(len, shares))
+    entries = []
+    for j, (name, share) in enumerate(zip(names, shares, strict=True)):
+        entry = Text("  ", Style(bgcolor=_color(region_color(j)))) if colored else Text()
+        entry = Text.assemble(entry, f"{name:{'>' if colored else '<'}{widths[0]}} ")
+        # A region that does not occur is faint.
+        entries.append(entry.append(share.rjust(widths[1]), "" if layer.region_share[j] else "dim"))
+    between = Text("  ")
+    fitting = max(1, (width + between.cell_len) // (entries[0].cell_len + between.cell_len))
+    each = ceil(len(entries) / ceil(len(entries) / fitting))
+    return [between.join(entries[start : start + each]) for start in range(0, len(entries), each)]
+
+
+def _names(num_regions: int, colored: bool) -> list[str]:
+    """Return what stands before the shares."""
+    if colored:
+        return [f" {j}" for j in range(num_regions)]
+    letters = [_letter(j) for j in range(num_regions)]
+    return [f"{x}:" if x == str(j) else f"{x}=region {j}:" for j, x in enumerate(letters)]
 
 
 def _cut(text: str, width: int, style: str = "") -> Text:

@@ -25,8 +25,9 @@ _MARGIN, _TITLE, _HEAD, _NAME, _HEIGHT, _GAP, _KEY, _LINE = 0.3, 0.45, 0.3, 0.24
 _ASPECTS = (0.5, 2.0)
 _GREY = "0.4"
 _DIFFERS = (0.84, 0.37, 0.0)
-_CAVEAT = ("Regions of the second map have the colour of the region of the first that they are matched with. Orange "
-           "in the last panel: positions that differ. Regions are routing, not semantic segments.")  # fmt: skip
+_MATCHED = "Regions of the second map have the colour of the region of the first that they are matched with."
+_SAME = "One layer has the same regions on both images."
+_CAVEAT = "Orange in the last panel: positions that differ. Regions are routing, not semantic segments."
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +51,16 @@ class ComparisonRow:
     num_names: int
 
 
-def comparison_figure(rows: Sequence[ComparisonRow], *, title: str, notes: Sequence[str] = ()) -> Figure:
+def comparison_figure(
+    rows: Sequence[ComparisonRow], *, title: str, notes: Sequence[str] = (), matched: bool = True
+) -> Figure:
     """Draw a row for each pair: both photos or the one, both maps half over it, and where they differ.
 
     Args:
         rows: at least one.
         title: text at the top.
         notes: lines at the bottom.
+        matched: whether regions were matched, rather than being those of one layer on two images.
 
     Returns:
         A figure with axes labelled `photo`, `first`, `second` and `difference`.
@@ -72,7 +76,8 @@ def comparison_figure(rows: Sequence[ComparisonRow], *, title: str, notes: Seque
             raise ArgumentError(f"the masks of a row must have one grid, got {got}")
     across = _HEIGHT * float(np.clip(rows[0].photos[0].shape[1] / rows[0].photos[0].shape[0], *_ASPECTS))
     inner = max(4 * across + 3 * _GAP, 6.4)
-    lines = [line for note in (*notes, _CAVEAT) for line in wrapped(note, 0.96 * inner, 8.5)]
+    notes = (*notes, f"{_MATCHED if matched else _SAME} {_CAVEAT}")
+    lines = [line for note in notes for line in wrapped(note, 0.96 * inner, 8.5)]
     width = inner + 2 * _MARGIN
     height = _TITLE + len(rows) * (_HEAD + _NAME + _HEIGHT + _GAP) + _KEY + _LINE * len(lines) + _MARGIN
     with mpl.rc_context(_STYLE):

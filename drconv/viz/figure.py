@@ -19,7 +19,7 @@ from drconv.errors import ArgumentError
 from drconv.viz.checked import check_pixels, checked_mask
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.patterns import draw_patterns, region_pattern
-from drconv.viz.text import ink_on, shortened, text_width, wrapped
+from drconv.viz.text import ink_on, percent, shortened, text_width, wrapped
 
 __all__ = ["region_figure"]
 
@@ -231,16 +231,8 @@ def _draw_legend(ax: Axes, layer: LayerStatistics, patterns: bool) -> None:
             box = (0, j - 0.45), 0.85 * _PATTERN_WIDTH, 0.9
             ax.add_patch(Rectangle(*box, fc=color, ec=ink_on(color), lw=0, hatch=region_pattern(j)))
         ax.text(indent, j, f"region {j}", **style)
-        ax.text(_SHARE_RIGHT, j, _percent(share), ha="right", **style)
+        ax.text(_SHARE_RIGHT, j, percent(share), ha="right", **style)
         ax.text(_LEGEND, j, "not finite" if norm is None else f"{norm:#.3g}".rstrip("."), ha="right", **style)
-
-
-def _percent(share: float) -> str:
-    if 0 < share < 0.0005:
-        return "<0.1 %"
-    if 0.9995 <= share < 1:
-        return ">99.9 %"
-    return f"{100 * share:.1f} %" if share else "0 %"
 
 
 def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:

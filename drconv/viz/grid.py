@@ -19,7 +19,7 @@ __all__ = ["GridColumn", "grid_figure"]
 _STYLE: Any = {"font.family": ["sans-serif"], "font.size": 8.5, "text.usetex": False, "text.color": "black",
           "text.parse_math": False, "axes.linewidth": 0.5, "axes.grid": False}  # fmt: skip
 # Lengths are inches. Sizes of text are points.
-_MARGIN, _TITLE, _NAME, _HEIGHT, _GAP, _KEY, _LINE, _LEAST = 0.3, 0.5, 0.24, 1.5, 0.1, 0.4, 0.18, 5.6
+_MARGIN, _TITLE, _NAME, _HEIGHT, _GAP, _KEY, _LINE, _LEAST = 0.3, 0.5, 0.3, 1.5, 0.1, 0.4, 0.18, 5.6
 _ASPECTS = (0.4, 2.2)
 _GREY = "0.4"
 _CAVEAT = ("Regions are routing, not semantic segments. Their numbers and colours are arbitrary: one colour in two "
@@ -74,11 +74,11 @@ def grid_figure(
         for row, name in enumerate([None, *num_regions]):
             top = height - _TITLE - _NAME - row * (_HEIGHT + _NAME)
             if name is not None:
-                put_text(figure, _MARGIN, top + _NAME / 2, shortened(name, 0.96 * inner, 8.5), color=_GREY)
+                put_text(figure, _MARGIN, top + 0.12, shortened(name, 0.96 * inner, 8.5), color=_GREY)
             left = _MARGIN
             for column, across in zip(columns, widths, strict=True):
                 if name is None:
-                    put_text(figure, left, top + _NAME / 2, shortened(column.name, across, 8.5))
+                    put_text(figure, left, top + 0.12, shortened(column.name, across, 8.5))
                 place = (left / width, (top - _HEIGHT) / height, across / width, _HEIGHT / height)
                 ax = figure.add_axes(place, label="photo" if name is None else "overlay", xticks=[], yticks=[])
                 ax.imshow(column.pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")

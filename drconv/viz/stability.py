@@ -21,7 +21,7 @@ _STYLE: Any = {"font.family": ["sans-serif"], "font.size": 8.5, "text.usetex": F
           "axes.labelsize": 8, "axes.labelcolor": "0.4"}  # fmt: skip
 # Lengths are inches. Sizes of text are points.
 _MARGIN, _TITLE, _KEY, _HEAD, _ROW, _GAP, _LINE = 0.3, 0.4, 0.3, 0.35, 1.25, 0.6, 0.18
-_TIME_LEFT, _TIME_WIDTH, _LAG_LEFT, _LAG_WIDTH, _WIDTH = 0.5, 5.2, 6.3, 2.6, 9.2
+_TIME_LEFT, _TIME_WIDTH, _LAG_LEFT, _LAG_WIDTH, _WIDTH = 0.5, 5.05, 6.45, 2.45, 9.2
 _GREY, _TICKS = "0.4", (0, 0.25, 0.5, 0.75, 1)
 _LINES: dict[str, dict[str, Any]] = {
     "as in the frame before": {"color": "black", "lw": 1.4},

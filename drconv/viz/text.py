@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-__all__ = ["ink_on", "shortened", "text_width", "wrapped"]
+__all__ = ["ink_on", "percent", "shortened", "text_width", "wrapped"]
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
@@ -36,6 +36,15 @@ def wrapped(text: str, width: float, size: float, weight: str = "normal") -> lis
         else:
             lines.append(shortened(word, width, size, weight))
     return lines
+
+
+def percent(share: float) -> str:
+    """Return a share with one decimal, which never claims absence or totality by rounding."""
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    if 0.9995 <= share < 1:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %" if share else "0 %"
 
 
 def ink_on(color: Sequence[float]) -> str:

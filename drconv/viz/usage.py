@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from drconv.analysis.usage import LayerUsage, UsageReport
 from drconv.errors import ArgumentError
 from drconv.viz.palette import region_color
-from drconv.viz.text import ink_on, shortened, wrapped
+from drconv.viz.text import ink_on, percent, shortened, wrapped
 
 __all__ = ["usage_figure"]
 
@@ -121,5 +121,5 @@ def _draw_bars(ax: Axes, layer: LayerUsage) -> None:
         style: dict[str, Any] = {"va": "center_baseline", "fontsize": 8.5, "color": "black" if images else "0.6"}
         ax.barh(j, _BAR_WIDTH * share, left=_BAR_LEFT, height=0.66, color=region_color(j))
         ax.text(0, j, f"region {j}", **style)
-        ax.text(_BAR_LEFT + _BAR_WIDTH + _MOST_WIDTH, j, f"{100 * share:.1f} %", ha="right", **style)
+        ax.text(_BAR_LEFT + _BAR_WIDTH + _MOST_WIDTH, j, percent(share), ha="right", **style)
         ax.text(_BARS, j, f"{images:,}" if images else "never", ha="right", **style)

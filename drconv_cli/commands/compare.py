@@ -115,7 +115,8 @@ def compare(
         a, note, target = measure(checkpoint, image, list(dict.fromkeys((first, second))))
         b, notes = a, [note]
     named = [(first, second)] if kind == "layers" else [(layer.name, layer.name) for layer in a.statistics.layers]
-    pairs = [_match(a, b, *names, kind) for names in named]
+    captions = (f"A: {readable_name(Path(first))}", f"B: {readable_name(Path(second))}")
+    pairs = [_match(a, b, *names, kind, captions) for names in named]
     report = ComparisonReport(kind, first, second, tuple(pair for pair, _ in pairs), tuple(notes))
     arguments = {**target.arguments, "kind": kind, "first": first, "second": second, "layers": layers or []}
     arguments |= {"image": image, "size": size}
@@ -124,7 +125,7 @@ def compare(
 
         title = f"{readable_name(Path(first))} and {readable_name(Path(second))}: regions of {target.title}"
         data = BytesIO()
-        figure = comparison_figure([row for _, row in pairs], title=title, notes=notes)
+        figure = comparison_figure([row for _, row in pairs], title=title, notes=notes, matched=kind != "images")
         figure.savefig(data, format=picture.suffix[1:].lower())
         write_file(picture, data.getvalue(), force)
         notice(f"wrote {picture}")
@@ -152,7 +153,9 @@ def _kind(first: str, second: str) -> Kind:
     return kinds.pop()
 
 
-def _match(a: Measured, b: Measured, first: str, second: str, kind: Kind) -> tuple[LayerComparison, ComparisonRow]:
+def _match(
+    a: Measured, b: Measured, first: str, second: str, kind: Kind, captions: tuple[str, str]
+) -> tuple[LayerComparison, ComparisonRow]:
     """Compare one layer of one with one layer of the other."""
     from drconv.analysis import LayerComparison
     from drconv.analysis.matching import match_masks
@@ -178,7 +181,7 @@ def _match(a: Measured, b: Measured, first: str, second: str, kind: Kind) -> tup
         first if first == second else f"{first} and {second}",
         f"{100 * match.agreement:.1f} % of positions agree, AMI {match.adjusted_mutual_information:.2f}",
         (a.image.pixels, b.image.pixels),
-        (first, second) if kind == "layers" else ("A", "B"),
+        (first, second) if kind == "layers" else captions,
         (match.first, match.second),
         max(counts[0], 1 + max(match.names)),
     )

@@ -242,7 +242,8 @@ def visualize(
     previews.show()
     emit(found, data, destination)
     named = [str(path) for path in ([evidence, *written] if evidence is not None else written)]
-    notice(f"wrote {', '.join([*named[:4], *(['...'] if len(named) > 4 else [])])} and {files.statistics}")
+    listed = ", ".join([*named[:4], *(["..."] if len(named) > 4 else [])])
+    notice(f"wrote {listed} and {files.statistics}" if listed else f"wrote {files.statistics}")
     if outcome.failures:
         raise DrconvError(
             f"{len(outcome.failures)} of {len(paths)} images could not be drawn; the rest are in {output}"

@@ -60,8 +60,20 @@ def test_the_map_is_beside_the_photo_in_the_regions_colours() -> None:
 
 def test_the_legend_has_number_and_share() -> None:
     lines = preview_lines(Path("p.jpg"), measured(MASK, 4), console("truecolor", 60))
-    assert " 0 33.3%     1 33.3%     2 33.3%     3 0.0%" in "\n".join(line.plain for line in lines)
+    legend = "   0 33.3 %     1 33.3 %     2 33.3 %     3    0 %"
+    assert legend in [line.plain for line in lines]
+    assert lines[-2].plain == ""
     assert "not semantic segments" in lines[-1].plain
+
+
+@pytest.mark.parametrize("color", ["truecolor", None])
+def test_entries_of_the_legend_stand_below_each_other(color: str | None) -> None:
+    lines = [line.plain for line in preview_lines(Path("p.jpg"), measured(MASK, 12), console(color, 70))]
+    legend = [line for line in lines if " %" in line]
+    assert len(legend) > 1
+    assert max(map(len, legend)) - min(map(len, legend)) < 14, "no region is left alone on a line"
+    ends = [{i for i, letter in enumerate(line) if letter == "%"} for line in legend]
+    assert all(more <= ends[0] for more in ends)
 
 
 @pytest.mark.parametrize("color", [None, "standard"])
@@ -70,7 +82,7 @@ def test_without_enough_colours_maps_are_made_of_numbers(color: str | None) -> N
     lines = preview_lines(Path("p.jpg"), measured(mask, 41, (20, 20)), console(color, 12))
     plain = [line.plain for line in lines]
     assert plain[1:7] == ["000000bbbbbb"] * 3 + ["++++++333333"] * 3
-    assert any(line.startswith("b (region 11): 25.0%") for line in plain)
+    assert any(line.startswith("b=region 11: 25.0 %") for line in plain)
     assert not any("▀" in line for line in plain)
 
 
