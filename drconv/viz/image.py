@@ -15,7 +15,17 @@ from torch import Tensor
 
 from drconv.errors import ArgumentError, DrconvError, FileError
 
-__all__ = ["IMAGENET", "LoadedImage", "load_image", "opened_image", "pillow_rules", "prepare_image"]
+__all__ = [
+    "IMAGENET",
+    "LoadedImage",
+    "load_image",
+    "normalised",
+    "opened_image",
+    "pillow_rules",
+    "prepare_image",
+    "read_rgb",
+    "rgb_of",
+]
 
 IMAGENET = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and deviation of ImageNet, by number of channels; the single ones are means over R, G and B."""
@@ -83,15 +93,37 @@ def prepare_image(image: Image.Image, size: int, *, channels: int = 3, name: str
         raise FileError(f"{name} must have pixels, got {image.size[0]} x {image.size[1]}")
     if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
         raise FileError(_too_many(name, f"has {image.size[0]} x {image.size[1]} pixels"))
-    with pillow_rules():
-        try:
-            resized, notes = _resized(image, name, size)
-        except DrconvError:
-            raise
-        except Exception as error:  # a file that Pillow has opened is decoded only here
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise FileError(f"the image is damaged or unreadable, got {name} ({reason}); {_WHAT_WORKS}") from error
+    with pillow_rules(), _decoded(name):
+        resized, notes = _resized(image, name, size)
     return _normalised(resized, notes, channels)
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """Read an image file as RGB, upright and on white, in its own size; of several frames the first.
+
+    Raises:
+        FileError: the file cannot be read, is no sound image, or is too large.
+    """
+    with pillow_rules(), opened_image(Path(path)) as image:
+        return _to_rgb(ImageOps.exif_transpose(image), path, [])
+
+
+def rgb_of(image: Image.Image, name: str) -> Image.Image:
+    """Do with an opened picture what `read_rgb` does with a file; `name` is what messages call it.
+
+    Raises:
+        FileError: the picture is damaged or too large.
+    """
+    if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
+        raise FileError(_too_many(name, f"has {image.size[0]} x {image.size[1]} pixels"))
+    with pillow_rules(), _decoded(name):
+        return _to_rgb(ImageOps.exif_transpose(image), name, [])
+
+
+def normalised(levels: Tensor) -> Tensor:
+    """Take the mean and deviation of ImageNet out of levels 0 to 1, `[..., C, H, W]` with C of 1 or 3."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET[levels.shape[-3]])
+    return (levels - mean) / std
 
 
 def _check_arguments(size: int, channels: int) -> None:
@@ -110,13 +142,24 @@ def pillow_rules() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _decoded(name: str) -> Iterator[None]:
+    """Turn what decoders raise into `FileError`; a file that Pillow has opened is decoded only when it is used."""
+    try:
+        yield
+    except DrconvError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"the image is damaged or unreadable, got {name} ({reason}); {_WHAT_WORKS}") from error
+
+
 def _normalised(image: Image.Image, notes: list[str], channels: int) -> LoadedImage:
     if channels == 1:
         image = image.convert("L").convert("RGB")
     pixels = np.array(image, dtype=np.uint8)  # [H, W, 3]
     levels = torch.from_numpy(pixels[..., :channels].copy()).permute(2, 0, 1).float() / 255  # [C, H, W]
-    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET[channels])
-    return LoadedImage(pixels, ((levels - mean) / std)[None].contiguous(), tuple(notes))
+    return LoadedImage(pixels, normalised(levels)[None].contiguous(), tuple(notes))
 
 
 def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
