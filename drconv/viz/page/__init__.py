@@ -28,7 +28,7 @@ def region_page(
 
     Its size is bounded: the photo is a JPEG of at most 1600 pixels a side; maps have 3 bytes a position before they
     are compressed (the region, and the margin rounded to 4 decimals); numbers have 4 digits; a region names the 16
-    filters nearest to its own.
+    filters nearest to its own; with labels, the 32 largest classes have columns of their own.
 
     Args:
         pixels: photo in sRGB, `[H, W, 3]`.

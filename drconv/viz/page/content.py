@@ -13,6 +13,7 @@ from PIL import Image
 
 from drconv.analysis.statistics import LayerStatistics
 from drconv.version import __version__
+from drconv.viz.page.classes import class_table
 from drconv.viz.page.numbers import layer_facts, nearest_filters, region_columns, share_text
 from drconv.viz.palette import region_color
 
@@ -84,6 +85,7 @@ def _layer(layer: LayerStatistics, mask: NDArray[Any], margins: NDArray[Any]) ->
         "shares": [share_text(share) for share in layer.region_share],
         "occurs": [count > 0 for count in layer.region_positions],
         "nearest": nearest_filters(layer),
+        "classes": class_table(layer),
     }
 
 

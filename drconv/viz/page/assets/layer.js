@@ -106,7 +106,9 @@ async function makeLayer(panel, layer, { colors, inks, scale }) {
     chosen = region;
     drawMap();
     drawLines(".lines path.chosen", (a, b) => region !== null && a !== b && (a === region || b === region));
-    panel.querySelectorAll("tbody tr").forEach((row, index) => row.classList.toggle("chosen", index === region));
+    for (const table of panel.querySelectorAll("tbody")) {
+      table.querySelectorAll("tr").forEach((row, index) => row.classList.toggle("chosen", index === region));
+    }
     find(".nearest").hidden = region === null;
     if (region === null) return;
     const nearest = layer.nearest[region];
