@@ -9,6 +9,8 @@ __all__ = [
     "FileError",
     "ModelError",
     "RegressionError",
+    "StoppedError",
+    "TrainingError",
     "UnknownNameError",
 ]
 
@@ -47,3 +49,11 @@ class RegressionError(DrconvError):
 
 class FileError(DrconvError):
     """A file cannot be read or written, or is not what it should be."""
+
+
+class TrainingError(DrconvError):
+    """Training cannot go on: the loss or a gradient is not finite, or data and model do not fit."""
+
+
+class StoppedError(DrconvError):
+    """Training was asked to stop, and has kept what it needs to go on."""

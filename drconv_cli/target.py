@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from drconv.models import ModelDescription
+
 __all__ = ["Target", "open_target"]
 
 _UNTRAINED = "; what --convert adds is untrained"
@@ -26,8 +28,8 @@ class Target:
     """A model ready to run.
 
     Attributes:
-        name: what was asked for, or the default.
-        title: the same, with what --convert put in.
+        name: what was asked for, or what --checkpoint says it is for, or the default.
+        title: the model's name, with what --convert put in.
         model: on `device`, in eval mode.
         device: where it is.
         input_size: of the images that it was made for, (C, H, W).
@@ -58,9 +60,9 @@ def open_target(
     """Build the named model, or the default one, with seeded random weights or those of a checkpoint.
 
     Args:
-        model: as `drconv.models.load_model` takes it.
-        checkpoint: weights. With conversions they are loaded before these if the names of all tensors are those of the
-            network as it was built, and after them otherwise.
+        model: as `drconv.models.load_model` takes it. None takes the one that the checkpoint says it is for.
+        checkpoint: weights; if they describe the model, it is built as they say. With conversions they are loaded
+            before these if the names of all tensors are those of the network as it was built, and after them otherwise.
         device: where to.
         seed: of random weights.
         convert: values of --convert, applied in order.
@@ -70,29 +72,58 @@ def open_target(
     import torch
 
     from drconv.analysis import find_device
-    from drconv.models import DEFAULT_MODEL, has_random_weights, input_size_of, load_model
+    from drconv.models import has_random_weights, input_size_of
 
     on_meta = allow_meta and device == "meta"
     where = torch.device("meta") if on_meta else find_device(device)
-    if model is None:
-        notice(f"no model named: using {DEFAULT_MODEL}")
-    name = DEFAULT_MODEL if model is None else model
+    name, weights_file, description = _identify(model, checkpoint)
     torch.manual_seed(seed)
     with torch.device("meta") if on_meta else nullcontext():
-        built = load_model(name)
-    size = input_size_of(name, built)
-    is_random = checkpoint is None and has_random_weights(name)
-    if checkpoint is not None:
-        built, weights, done = _load(built, checkpoint, convert)
+        built = _build(name, description)
+    size = input_size_of(name, built) if description is None else description.input_size
+    is_random = weights_file is None and has_random_weights(name)
+    if weights_file is not None and not on_meta:
+        built, weights, done = _load(built, weights_file, convert)
     else:
         built, done = _convert(built, convert)
         made = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
         weights = f"random weights (seed {seed})" if is_random else made + (_UNTRAINED if done else "")
-    arguments: dict[str, Any] = {"model": name, "checkpoint": checkpoint, "device": str(where), "seed": seed}
+    arguments: dict[str, Any] = {"model": name, "checkpoint": weights_file, "device": str(where), "seed": seed}
     arguments |= {"convert": list(convert or ()), "converted": done}
     layers = ", ".join(dict.fromkeys(parse_conversion(text).layer for text in convert or ()))
-    title = f"{name} ({layers})" if layers else name
+    built_as = name if description is None else description.model
+    title = f"{built_as} ({layers})" if layers else built_as
     return Target(name, title, built.to(where).eval(), where, size, weights, is_random, arguments)
+
+
+def _identify(model: str | None, checkpoint: Path | None) -> tuple[str, Path | None, ModelDescription | None]:
+    """Return the model's name, the file of its weights, and what that file says about the model, if it counts.
+
+    Raises:
+        CheckpointError: a file of weights that stands for a model does not say which.
+    """
+    from drconv.models import DEFAULT_MODEL, described_without_code, is_weights_file, read_description
+
+    if model is not None and is_weights_file(model):
+        if checkpoint is not None:
+            raise ArgumentError(f"{model} holds weights already; give it or --checkpoint {checkpoint}, not both")
+        return model, Path(model), described_without_code(model)
+    description = None if checkpoint is None else read_description(checkpoint)
+    if model is None and checkpoint is not None and description is not None:
+        description = described_without_code(checkpoint)
+        notice(f"{checkpoint} is for {description.model}")
+        return description.model, checkpoint, description
+    if model is None:
+        notice(f"no model named: using {DEFAULT_MODEL}")
+    name = DEFAULT_MODEL if model is None else model
+    # Weights of another model say nothing about this one; whether they fit, their names and shapes will tell.
+    return name, checkpoint, description if description is not None and description.model == name else None
+
+
+def _build(name: str, description: ModelDescription | None) -> nn.Module:
+    from drconv.models import build_described, load_model
+
+    return load_model(name) if description is None else build_described(description)
 
 
 def _load(model: nn.Module, checkpoint: Path, conversions: Sequence[str] | None) -> tuple[nn.Module, str, list[str]]:

@@ -3,6 +3,7 @@
 from drconv.analysis.comparison import ComparisonReport, LayerComparison
 from drconv.analysis.environment import environment, find_device
 from drconv.analysis.environment_report import EnvironmentReport, describe_environment
+from drconv.analysis.exact_sum import ExactSum
 from drconv.analysis.flops import (
     CrossCheck,
     FlopReport,
@@ -16,7 +17,10 @@ from drconv.analysis.flops import (
     register_counter,
     sweep_flops,
 )
+from drconv.analysis.health import RegionCounts, RegionHealth
+from drconv.analysis.intervals import wilson_interval
 from drconv.analysis.margins import guide_margins
+from drconv.analysis.numerics import numerics
 from drconv.analysis.profile import (
     LayerSpec,
     ProfileOptions,
@@ -44,6 +48,7 @@ __all__ = [
     "ComparisonReport",
     "CrossCheck",
     "EnvironmentReport",
+    "ExactSum",
     "FlopReport",
     "FlopTree",
     "ImageStatistics",
@@ -56,6 +61,8 @@ __all__ = [
     "ProfileOptions",
     "ProfilePlan",
     "ProfileReport",
+    "RegionCounts",
+    "RegionHealth",
     "RegionRecording",
     "RegionReport",
     "RegionStatistics",
@@ -73,6 +80,7 @@ __all__ = [
     "find_device",
     "guide_margins",
     "model_errors",
+    "numerics",
     "parse_layer",
     "plan_model",
     "profile_layer",
@@ -82,5 +90,6 @@ __all__ = [
     "register_counter",
     "statistics_from_dict",
     "sweep_flops",
+    "wilson_interval",
     "with_labels",
 ]

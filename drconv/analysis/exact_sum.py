@@ -31,6 +31,15 @@ class ExactSum:
         self._units += other._units
         self.count += other.count
 
+    def to_dict(self) -> dict[str, int]:
+        """Return whole numbers, which JSON keeps exactly."""
+        return {"count": self.count, "units": self._units}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, int]) -> "ExactSum":
+        """Return the sum that `to_dict` gave."""
+        return cls(int(values["count"]), int(values["units"]))
+
     @property
     def total(self) -> float:
         """The sum, rounded once."""

@@ -1,4 +1,4 @@
-"""What samples say about a median, without assuming a distribution: its interval, ratios, and how far to trust it."""
+"""What samples say about a median or a share: intervals, ratios, and how far to trust them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import comb, sqrt
 from statistics import median, quantiles
 
-__all__ = ["LEAST_SAMPLES", "Ratio", "median_interval", "percentile", "ratio_of_rounds", "trend"]
+__all__ = ["LEAST_SAMPLES", "Ratio", "median_interval", "percentile", "ratio_of_rounds", "trend", "wilson_interval"]
 
 LEAST_SAMPLES = 6
 """Samples below which no two of them enclose the median with a probability of 95 %."""
@@ -84,3 +84,18 @@ def trend(samples: Sequence[float]) -> float | None:
     if a is None or b is None or (a[0] <= b[1] and b[0] <= a[1]):
         return None
     return median(second) / median(first) - 1
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share, such as an accuracy; (0, 1) of no trials.
+
+    Unlike the normal approximation it stays inside [0, 1] and holds near its ends. It takes trials to be independent.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054  # 97.5 % of a standard normal distribution lie below
+    share, weight = successes / trials, z * z / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / trials + weight / (4 * trials)) / (1 + weight)
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    return low, 1.0 if successes == trials else min(1.0, middle + half)

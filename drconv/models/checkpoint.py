@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -18,12 +18,23 @@ from drconv.errors import CheckpointError
 from drconv.models.foreign import LAYOUTS, recognise
 from drconv.report import Column, Table
 
-__all__ = ["CheckpointReport", "LoadedTensor", "fits_by_name", "load_checkpoint", "load_state", "read_state_dict"]
+__all__ = [
+    "CheckpointReport",
+    "LoadedTensor",
+    "fits_by_name",
+    "load_checkpoint",
+    "load_state",
+    "read_metadata",
+    "read_state_dict",
+]
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts keep the state dict."""
 
 _OWN = "own"
+
+_TRAINING_PARTS = ("average/", "model/")
+"""Where `drconv train` keeps weights in its checkpoints: averaged over steps if asked for, which then count."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +173,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read, or is more than tensors in a dictionary.
     """
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise CheckpointError(f"checkpoint {path} {reason}; expected a .safetensors or torch file") from None
-    if not stat.S_ISREG(mode):
-        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise CheckpointError(f"checkpoint {path} is {what}; expected a .safetensors or torch file")
+    path = _checked_file(path)
     found: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     for _ in _WRAPPERS:
         inner = [found[key] for key in _WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)]
@@ -193,6 +196,35 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     return dict(found)
 
 
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """Return the texts that a safetensors file carries beside its tensors; none for a torch file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    path = _checked_file(path)
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {_first_line(error)}") from error
+
+
+def _checked_file(path: str | PathLike[str]) -> Path:
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise CheckpointError(f"checkpoint {path} {reason}; expected a .safetensors or torch file") from None
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise CheckpointError(f"checkpoint {path} is {what}; expected a .safetensors or torch file")
+    return path
+
+
 def _unwrapped(name: str) -> str:
     """Take off what DistributedDataParallel and torch.compile put before a name, in either order."""
     for prefix in ("module.", "_orig_mod."):
@@ -203,7 +235,11 @@ def _unwrapped(name: str) -> str:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        found = load_file(path)
+        for part in _TRAINING_PARTS:
+            if any(name.startswith(part) for name in found):
+                return {name.removeprefix(part): t for name, t in found.items() if name.startswith(part)}
+        return found
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {_first_line(error)}") from error
 

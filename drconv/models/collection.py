@@ -27,15 +27,15 @@ class Collection:
     Attributes:
         package: what is imported, and what is installed if it is missing.
         names: the names of its models.
-        build: makes one with random weights.
+        build: makes one with random weights, from the package, a name and perhaps `num_classes`.
     """
 
     package: str
     names: Callable[[ModuleType], Sequence[str]]
-    build: Callable[[ModuleType, str], nn.Module]
+    build: Callable[..., nn.Module]
 
-    def builder(self, name: str) -> Callable[[], nn.Module]:
-        """Return what makes a model with random weights.
+    def builder(self, name: str, **keywords: Any) -> Callable[[], nn.Module]:
+        """Return what makes a model with random weights; the keyword is `num_classes`.
 
         Raises:
             ModelError: the package is not installed, or cannot be imported.
@@ -46,13 +46,13 @@ class Collection:
         # timm's names may end in the tag of their weights, which says the input size among other things.
         if name not in names and not (self.package == "timm" and name.partition(".")[0] in names):
             raise unknown_name(f"{self.package} model", name, names)
-        return partial(self._build_quietly, module, name)
+        return partial(self._build_quietly, module, name, **keywords)
 
-    def _build_quietly(self, module: ModuleType, name: str) -> nn.Module:
+    def _build_quietly(self, module: ModuleType, name: str, **keywords: Any) -> nn.Module:
         with warnings.catch_warnings():
             # Some builders warn about defaults of weights, of which there are none here.
             warnings.simplefilter("ignore")
-            return self.build(module, name)
+            return self.build(module, name, **keywords)
 
     def _load(self) -> ModuleType:
         try:
@@ -96,9 +96,9 @@ def _prepare_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
-def _build_torchvision(module: ModuleType, name: str) -> nn.Module:
+def _build_torchvision(module: ModuleType, name: str, **given: Any) -> nn.Module:
     builder = module.models.get_model_builder(name)
-    keywords: dict[str, Any] = {"weights": None}
+    keywords: dict[str, Any] = {"weights": None, **given}
     if "weights_backbone" in signature(builder).parameters:
         # By default, networks for segmentation and detection fetch the weights of their backbone.
         keywords["weights_backbone"] = None
@@ -106,8 +106,8 @@ def _build_torchvision(module: ModuleType, name: str) -> nn.Module:
     return made
 
 
-def _build_timm(module: ModuleType, name: str) -> nn.Module:
-    made: nn.Module = module.create_model(name, pretrained=False)
+def _build_timm(module: ModuleType, name: str, **given: Any) -> nn.Module:
+    made: nn.Module = module.create_model(name, pretrained=False, **given)
     return made
 
 

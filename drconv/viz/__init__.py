@@ -1,6 +1,7 @@
 """Pictures of regions, counts and times: results become figures here. No file is written and nothing is measured."""
 
 from drconv.viz.comparison import ComparisonRow, comparison_figure
+from drconv.viz.curves import curves_figure
 from drconv.viz.figure import region_figure
 from drconv.viz.grid import GridColumn, grid_figure
 from drconv.viz.image import LoadedImage, load_image, prepare_image
@@ -18,6 +19,7 @@ __all__ = [
     "GridColumn",
     "LoadedImage",
     "comparison_figure",
+    "curves_figure",
     "grid_figure",
     "load_image",
     "load_labels",

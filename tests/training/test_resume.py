@@ -1,0 +1,220 @@
+"""Interrupted and continued is the same as never interrupted, bit for bit; and what may not be continued is refused."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from drconv.errors import CheckpointError, FileError, StoppedError
+from drconv.models import ModelDescription, read_state_dict
+from drconv.training import RunFiles, Trainer, TrainingOptions, run_training
+from drconv.training.state import read_state
+from tests.training.tiny import TinyData, TinyImages, make
+
+TINY = ModelDescription("tiny.py:make", {"num_classes": 3})
+OPTIONS = TrainingOptions(epochs=3, batch_size=4, warmup_steps=2, seed=3)
+VARIANTS = {
+    "adamw with average": {"ema": 0.9},
+    "sgd": {"optimizer": "sgd", "lr": 0.1, "schedule": "step", "milestones": (1, 2), "label_smoothing": 0.1},
+    "bfloat16": {"precision": "bfloat16"},
+}
+
+
+def trainer(options: TrainingOptions = OPTIONS, workers: int = 0, data: TinyData | None = None) -> Trainer:
+    torch.manual_seed(options.seed)
+    return Trainer(make(), data or TinyData(), options, workers=workers)
+
+
+def stops_at(call: int) -> Callable[[], bool]:
+    """Return a question that is answered with yes the so-manieth time, steps and batches of validation counted."""
+    calls = iter(range(1, 1_000_000))
+    return lambda: next(calls) == call
+
+
+def tensors_and_history(files: RunFiles) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    saved = read_state(files.checkpoint)
+    history = [{key: value for key, value in r.items() if key != "seconds"} for r in saved.about["history"]]
+    return saved.tensors, history
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(variant: str, tmp_path: Path) -> None:
+    options = replace(OPTIONS, **VARIANTS[variant])
+    whole = RunFiles(tmp_path / "whole")
+    run_training(trainer(options), TINY, whole)
+    # The 6 steps of an epoch are followed by 3 batches of validation; this also stops in the middle of those.
+    for call in (1, 5, 6, 8, 9 + 9 + 4):
+        files = RunFiles(tmp_path / f"stopped at {call}")
+        with pytest.raises(StoppedError, match=r"checkpoint\.safetensors is written"):
+            run_training(trainer(options), TINY, files, should_stop=stops_at(call))
+        assert not files.weights.exists()
+        torch.manual_seed(call)  # what the generator holds now must not matter
+        torch.rand(call)
+        run_training(trainer(options, workers=call == 5), TINY, files, resume=True)
+        assert files.weights.read_bytes() == whole.weights.read_bytes(), call
+        mine, theirs = tensors_and_history(files), tensors_and_history(whole)
+        assert mine[0].keys() == theirs[0].keys()
+        assert all(torch.equal(mine[0][name], theirs[0][name]) for name in mine[0])
+        assert mine[1] == theirs[1]
+        log = [json.loads(line) for line in files.log.read_text().splitlines()]
+        assert [record["epoch"] for record in log] == [1, 2, 3]
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    """So that the test above does not hold for lack of learning."""
+    for seed in (1, 2):
+        files = RunFiles(tmp_path / str(seed))
+        torch.manual_seed(0)
+        run_training(Trainer(make(), TinyData(), replace(OPTIONS, seed=seed)), TINY, files)
+    first, second = (read_state_dict(tmp_path / str(seed) / "weights.safetensors") for seed in (1, 2))
+    assert any(not torch.equal(first[name], second[name]) for name in first if name.endswith("weight"))
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from tests.training.test_resume import TINY, OPTIONS, trainer
+from drconv.training import RunFiles, run_training
+files = RunFiles(Path(sys.argv[1]))
+print("starting", flush=True)
+run_training(trainer(), TINY, files, resume=True, checkpoint_every=2, progress=lambda *step: print(*step, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_a_random_step_and_resumed(tmp_path: Path) -> None:
+    def start(folder: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _RUN, str(tmp_path / folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    whole = start("whole")
+    assert whole.communicate()[0]
+    assert whole.returncode == 0
+    lines = Random(time.time_ns()).randrange(2, 24)
+    killed = start("killed")
+    assert killed.stdout is not None
+    for _ in range(lines):
+        killed.stdout.readline()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    resumed = start("killed")
+    resumed.communicate()
+    assert resumed.returncode == 0
+    both = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("whole", "killed")]
+    assert both[0] == both[1], f"killed after {lines} lines"
+
+
+def stopped(folder: Path) -> RunFiles:
+    files = RunFiles(folder)
+    with pytest.raises(StoppedError):
+        run_training(trainer(), TINY, files, should_stop=stops_at(3))
+    return files
+
+
+def test_the_thread_count_is_restored(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        files = stopped(tmp_path)
+        torch.set_num_threads(1)
+        notices: list[str] = []
+        run_training(trainer(), TINY, files, resume=True, notice=notices.append)
+        assert torch.get_num_threads() == 2
+        assert len(notices) == 1
+        assert "epoch 1, step 4" in notices[0]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_instruction_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = stopped(tmp_path)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ABACUS")
+    notices: list[str] = []
+    run_training(trainer(), TINY, files, resume=True, notice=notices.append)
+    assert "may differ in its last bits" in notices[1]
+    assert "and is ABACUS" in notices[1]
+
+
+@pytest.mark.parametrize(
+    ("description", "options", "data", "message"),
+    [
+        (replace(TINY, model="other.py:make"), OPTIONS, TinyData(), r"another model: tiny\.py:make, and this run"),
+        (replace(TINY, arguments={"num_classes": 4}), OPTIONS, TinyData(), r"num_classes"),
+        (TINY, replace(OPTIONS, lr=0.1), TinyData(), r"other options: lr is 0\.005 there and 0\.1 here"),
+        (TINY, OPTIONS, TinyData(train=TinyImages(28)), r"other data: training_images is 24 there and 28 here"),
+        (TINY, OPTIONS, TinyData(class_names=("a", "b", "c")), r"other data: class_names"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    description: ModelDescription, options: TrainingOptions, data: TinyData, message: str, tmp_path: Path
+) -> None:
+    files = stopped(tmp_path)
+    kept = files.checkpoint.read_bytes()
+    with pytest.raises(CheckpointError, match=message):
+        run_training(trainer(options, data=data), description, files, resume=True)
+    assert files.checkpoint.read_bytes() == kept
+
+
+def test_a_damaged_checkpoint_and_one_that_is_none(tmp_path: Path) -> None:
+    files = stopped(tmp_path)
+    data = files.checkpoint.read_bytes()
+    files.checkpoint.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        run_training(trainer(), TINY, files, resume=True)
+    files.checkpoint.write_bytes(data)
+    run_training(trainer(), TINY, files, resume=True)
+    with pytest.raises(CheckpointError, match="no checkpoint of training"):
+        read_state(files.weights)
+
+
+def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
+    report = run_training(trainer(), TINY, RunFiles(tmp_path), resume=True)
+    assert [record["epoch"] for record in report.history] == [1, 2, 3]
+
+
+def test_a_full_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = stopped(tmp_path)
+    kept = files.checkpoint.read_bytes()
+
+    def no_space(handle: int) -> None:
+        if os.fstat(handle).st_size > len(kept) // 2:  # the log, which is small, still fits
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(
+            FileError, match=r"No space left on device; .*checkpoint.safetensors as it was before is kept"
+        ):
+            run_training(trainer(), TINY, files, resume=True, should_stop=stops_at(1))
+    assert files.checkpoint.read_bytes() == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
+    run_training(trainer(), TINY, files, resume=True)
+
+
+def test_a_limit_on_the_size_of_files_loses_no_checkpoint(tmp_path: Path) -> None:
+    """A real failure of write(2), in the middle of the file."""
+    files = stopped(tmp_path)
+    kept = files.checkpoint.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, hard))
+    try:
+        with pytest.raises(FileError, match=r"File too large; .* is kept"):
+            run_training(trainer(), TINY, files, resume=True, should_stop=stops_at(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files.checkpoint.read_bytes() == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
