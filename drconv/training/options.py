@@ -26,7 +26,7 @@ class TrainingOptions:
         lr: largest learning rate. It is not scaled with the batch.
         momentum: of SGD.
         nesterov: whether SGD looks ahead.
-        weight_decay: of all parameters with two axes or more; never of norms, biases and other vectors.
+        weight_decay: of all parameters but norms, biases and other vectors.
         schedule: of the learning rate after warm-up: "cosine" or "linear" to 0, "step", or "constant".
         milestones: epochs after which "step" multiplies the rate by `step_factor`.
         step_factor: see `milestones`.
@@ -40,6 +40,7 @@ class TrainingOptions:
         temperature: first and last temperature of `DynamicConv2d` layers.
         temperature_epochs: epochs from the one to the other; None is 10, or half the epochs if that is less.
         guide_supervision: weight of a loss on the guides against the true region maps; 0 is none. Not in the papers.
+        augment: how `load_data` augments the training images, by its name for it; None is what it does by itself.
         seed: of weights, order and augmentation.
 
     Raises:
@@ -65,6 +66,7 @@ class TrainingOptions:
     temperature: tuple[float, float] = (30.0, 1.0)
     temperature_epochs: int | None = None
     guide_supervision: float = 0.0
+    augment: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
