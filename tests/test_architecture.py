@@ -154,9 +154,12 @@ ONLY_IN = {
     "typer": ("drconv_cli",),
     "rich": ("drconv_cli",),
     "matplotlib": ("drconv.viz", "drconv.regions.image_regions", "drconv_cli.pictures"),
-    "PIL": ("drconv.viz", "drconv.regions"),
+    "PIL": ("drconv.viz", "drconv.regions", "drconv.training"),
     "fvcore": ("drconv.analysis.flops",),
     "av": ("drconv.viz.video",),
+    "kornia": ("drconv.training.augment",),
+    "datasets": ("drconv.training.hub",),
+    "huggingface_hub": ("drconv.training.hub",),
     "triton": ("drconv.kernels.triton",),
     "safetensors": ("drconv.models.checkpoint", "drconv.models.weights", "drconv.training.state"),
     "scipy": (

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from drconv.errors import FileError
@@ -38,6 +39,7 @@ another package, such as scikit-learn's `china.jpg` and `flower.jpg`."""
 _TRAINING_PART = 0.7  # left share of a photo whose windows are for training; those of the tests lie to its right
 _SIDES = (48, 72, 108)  # of windows, pixels
 _BLOCKS = 4  # a window is homogeneous if its 4 x 4 blocks are alike
+_BLACK = 0.04  # mean level below which a window shows nothing
 _DETAILED = 0.05  # mean deviation of gray within blocks, above which a window can be told by its texture alone
 
 
@@ -106,16 +108,15 @@ def _homogeneous(pixels: NDArray[np.uint8], side: int) -> list[tuple[int, int, i
     tiles = pixels[: rows * block, : columns * block].astype(np.float32) / 255
     tiles = tiles.reshape(rows, block, columns, block, 3)
     mean, std = tiles.mean((1, 3)), tiles.mean(-1).std((1, 3))  # [rows, columns, 3], [rows, columns]
-    found = []
-    for row in range(rows - _BLOCKS + 1):
-        for column in range(columns - _BLOCKS + 1):
-            here = slice(row, row + _BLOCKS), slice(column, column + _BLOCKS)
-            detail = float(std[here].mean())
-            drift = float(mean[here].std((0, 1)).max())
-            unevenness = float(std[here].std())
-            if drift <= 0.03 + 0.2 * detail and unevenness <= 0.008 + 0.22 * detail and mean[here].mean() > 0.04:
-                found.append((row * block, column * block, side, detail))
-    return found
+    if min(rows, columns) < _BLOCKS:
+        return []
+    window = (_BLOCKS, _BLOCKS)
+    means = sliding_window_view(mean, window, (0, 1))  # [top, left, 3, 4, 4]
+    details = sliding_window_view(std, window)  # [top, left, 4, 4]
+    detail, drift = details.mean((2, 3)), means.std((3, 4)).max(2)
+    even = (drift <= 0.03 + 0.2 * detail) & (details.std((2, 3)) <= 0.008 + 0.22 * detail)
+    found = np.argwhere(even & (means.mean((2, 3, 4)) > _BLACK))
+    return [(int(top) * block, int(left) * block, side, float(detail[top, left])) for top, left in found]
 
 
 def window_pixels(rng: np.random.Generator, texture: PhotoTexture, size: int) -> Array:

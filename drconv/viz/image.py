@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = [
     "pillow_rules",
     "prepare_image",
     "read_rgb",
-    "rgb_of",
+    "rgb_from_bytes",
 ]
 
 IMAGENET = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
@@ -108,15 +109,15 @@ def read_rgb(path: Path) -> Image.Image:
         return _to_rgb(ImageOps.exif_transpose(image), path, [])
 
 
-def rgb_of(image: Image.Image, name: str) -> Image.Image:
-    """Do with an opened picture what `read_rgb` does with a file; `name` is what messages call it.
+def rgb_from_bytes(data: bytes, name: str) -> Image.Image:
+    """Do with the bytes of an image file what `read_rgb` does with the file; `name` is what messages call it.
 
     Raises:
-        FileError: the picture is damaged or too large.
+        FileError: the bytes are no sound image, or one that is too large.
     """
-    if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
-        raise FileError(_too_many(name, f"has {image.size[0]} x {image.size[1]} pixels"))
-    with pillow_rules(), _decoded(name):
+    with pillow_rules(), _decoded(name), Image.open(BytesIO(data)) as image:
+        if image.size[0] * image.size[1] > _MAX_FILE_PIXELS:
+            raise FileError(_too_many(name, f"declares {image.size[0]} x {image.size[1]} pixels"))
         return _to_rgb(ImageOps.exif_transpose(image), name, [])
 
 
