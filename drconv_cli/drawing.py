@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class Drawing(Pictures):
     notes: tuple[str, ...]
     force: bool
     patterns: bool = False
+    _kept: dict[Path, LoadedImage] = field(default_factory=dict, repr=False)
+    _expected: list[list[str] | None] = field(default_factory=list, repr=False)
 
     @property
     def title(self) -> str:
@@ -61,7 +63,8 @@ class Drawing(Pictures):
 
     def calibrate(self, path: Path) -> None:
         """Set the BatchNorm statistics of a fresh network to those of an image."""
-        self.calibrate_on(self.load(path))
+        self._kept[path] = loaded = self.load(path)
+        self.calibrate_on(loaded)
 
     def calibrate_on(self, loaded: LoadedImage) -> None:
         """Set the BatchNorm statistics of a fresh network to those of an image that is loaded."""
@@ -77,16 +80,19 @@ class Drawing(Pictures):
 
     def measure(self, path: Path) -> Measured:
         """Run an image through the model."""
-        loaded = self.load(path)
+        loaded = self._kept.pop(path, None) or self.load(path)
         labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
         return self.measure_loaded(loaded, labels)
 
     def measure_loaded(self, loaded: LoadedImage, labels: NDArray[Any] | None = None) -> Measured:
         """Run an image that is loaded through the model, and compare with a map of classes if there is one."""
         from drconv.analysis import with_labels
-        from drconv.regions import measure_regions
+        from drconv.regions import expected_layers, measure_regions
 
-        found = measure_regions(self.target.model, loaded.tensor, self.layers, self.full)
+        if not self._expected:
+            known = None if self.full else expected_layers(self.target.model, loaded.tensor, self.layers)
+            self._expected.append(known)
+        found = measure_regions(self.target.model, loaded.tensor, self.layers, self.full, self._expected[0])
         statistics = found.statistics
         if labels is not None:
             statistics = with_labels(statistics, found.guided_masks, labels)

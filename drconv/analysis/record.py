@@ -1,6 +1,6 @@
 """Watch which regions a model chooses, without changing it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from drconv.analysis.running import eval_mode
 from drconv.errors import ModelError
 from drconv.layers.base import RegionLayer
+from drconv.layers.fused import reported_calls
 from drconv.ops import guided_mask
 
 __all__ = ["LayerRegions", "RegionRecording", "record_regions"]
@@ -34,9 +35,15 @@ class LayerRegions:
 
 @dataclass
 class RegionRecording:
-    """The calls of all region layers since recording began, in order; tensors stay on their device."""
+    """The calls of region layers since recording began, in order; tensors stay on their device.
+
+    Attributes:
+        layers: the calls.
+        grids: (U, V) by name of every call of a `DRConv2d`, also of those that were not to be recorded.
+    """
 
     layers: list[LayerRegions] = field(default_factory=list)
+    grids: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> LayerRegions:
         """Return the call recorded under a name."""
@@ -47,13 +54,14 @@ class RegionRecording:
 
 
 @contextmanager
-def record_regions(model: nn.Module) -> Iterator[RegionRecording]:
-    """Record the regions and filters of every region layer while the model runs in eval mode.
+def record_regions(model: nn.Module, layers: Collection[str] | None = None) -> Iterator[RegionRecording]:
+    """Record the regions and filters of region layers while the model runs in eval mode.
 
     Train or eval mode of every module is restored and all hooks are removed at the end, also after an error.
 
     Args:
         model: any module that contains region layers.
+        layers: names of the calls that count; other layers run as fast as they can. None records all.
 
     Yields:
         A recording that grows with every forward pass.
@@ -67,26 +75,46 @@ def record_regions(model: nn.Module) -> Iterator[RegionRecording]:
         >>> recording.layers[0].guided_mask.shape
         torch.Size([1, 28, 28])
     """
-    if any(_is_compiled(module) for module in model.modules()):
+    modules = list(model.named_modules())
+    if any(_is_compiled(module) for _, module in modules):
         raise ModelError(
             f"{type(model).__name__} is compiled, and compiled code may call no hooks: record the module as it was "
             "before torch.compile (compiled._orig_mod)"
         )
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, RegionLayer)}
-    if not layers:
+    found = {name or type(module).__name__: module for name, module in modules if isinstance(module, RegionLayer)}
+    if not found:
         raise ModelError(f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to record")
     recording = RegionRecording()
-    handles = [_watch(name or type(layer).__name__, layer, recording) for name, layer in layers.items()]
+    asked = None if layers is None else {name.partition("#")[0] for name in layers}
+    handles = [_watch(name, layer, recording) for name, layer in found.items() if asked is None or name in asked]
+    names = {layer: name for name, layer in found.items()}
+
+    def note(layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> None:
+        if layer in names:
+            size = layer.output_size(input.shape[2], input.shape[3])
+            if guided_feature is None or guided_feature.shape[2:] == size:
+                recording.grids[_next_name(names[layer], recording.grids)] = size
+
     try:
-        with eval_mode(model):
+        with eval_mode(model), reported_calls(note):
             yield recording
     finally:
         for handle in handles:
             handle.remove()
 
 
+def _next_name(name: str, taken: Collection[str]) -> str:
+    """Return what the next call of a layer is called."""
+    called, calls = name, 1
+    while called in taken:
+        calls += 1
+        called = f"{name}#{calls}"
+    return called
+
+
 def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+    # Its dictionary, because what a module does not have takes it long to say.
+    return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _watch(name: str, layer: RegionLayer, recording: RegionRecording) -> Any:

@@ -16,11 +16,13 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode and restore the mode of every module at the end, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
+        if any(training for _, training in modes):
+            model.eval()
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from math import exp, log
+from math import exp, isfinite, log
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -203,7 +203,10 @@ def _layer_dict(layer: LayerStatistics) -> dict[str, Any]:
 
 
 def region_statistics(
-    recording: RegionRecording, full: bool = False, layers: Collection[str] | None = None
+    recording: RegionRecording,
+    full: bool = False,
+    layers: Collection[str] | None = None,
+    margins: Mapping[str, Tensor] | None = None,
 ) -> RegionStatistics:
     """Reduce a recording to numbers.
 
@@ -212,6 +215,7 @@ def region_statistics(
         full: also measure shapes, filters' ranks and movements, and the agreement of each layer with the one before;
             the last needs scikit-learn (extra `viz`).
         layers: names of recorded layers to measure; None measures all.
+        margins: of those layers by name, from `guide_margins`, where they are known already.
 
     Returns:
         One entry per recorded call of a layer.
@@ -223,7 +227,8 @@ def region_statistics(
     before: LayerRegions | None = None
     for layer in recording.layers:
         if layers is None or layer.name in layers:
-            found.append(_layer_statistics(layer, before, full))
+            known = guide_margins(layer.guided_feature) if margins is None else margins[layer.name]
+            found.append(_layer_statistics(layer, before, full, known))
         before = layer
     return RegionStatistics(tuple(found))
 
@@ -251,7 +256,9 @@ def with_labels(statistics: RegionStatistics, guided_masks: Mapping[str, Any], l
     return RegionStatistics(tuple(layers))
 
 
-def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bool) -> LayerStatistics:
+def _layer_statistics(
+    layer: LayerRegions, before: LayerRegions | None, full: bool, margins_of: Tensor
+) -> LayerStatistics:
     num_regions = layer.guided_feature.shape[1]
     counts = layer.guided_mask.flatten().bincount(minlength=num_regions).tolist()
     total = max(1, sum(counts))
@@ -262,14 +269,14 @@ def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bo
     unit = unit / unit.norm(dim=1, keepdim=True)  # 0/0 is NaN: no direction, no cosine
     cosines = (unit @ unit.T).clamp(-1, 1)
     _, _, height, width = layer.guided_feature.shape
-    margins, unscored = _margins(layer)
+    margins, unscored = _margins(layer, margins_of)
     return LayerStatistics(
         layer.name,
         (height, width),
         tuple(counts),
         tuple(count / total for count in counts),
-        _finite(norms.mean(0)),
-        tuple(_finite(row) for row in cosines),
+        _finite(norms.mean(0).tolist()),
+        tuple(map(_finite, cosines.tolist())),
         margins,
         unscored,
         optional_part("shapes").shape_statistics(layer.guided_mask.cpu().numpy(), num_regions) if full else None,
@@ -278,14 +285,14 @@ def _layer_statistics(layer: LayerRegions, before: LayerRegions | None, full: bo
     )
 
 
-def _margins(layer: LayerRegions) -> tuple[tuple[float | None, ...], int]:
+def _margins(layer: LayerRegions, margins_of: Tensor) -> tuple[tuple[float | None, ...], int]:
     """Return the mean margin of each region, and how many positions have none."""
     num_regions = layer.guided_feature.shape[1]
-    margins, mask = guide_margins(layer.guided_feature).flatten(), layer.guided_mask.flatten()
+    margins, mask = margins_of.flatten(), layer.guided_mask.flatten()
     scored = ~margins.isnan()
     sums = torch.zeros(num_regions, device=margins.device).index_add_(0, mask[scored], margins[scored])
     counts = mask[scored].bincount(minlength=num_regions)
-    return _finite((sums / counts).cpu()), int((~scored).sum())
+    return _finite((sums / counts).tolist()), int((~scored).sum())
 
 
 def _agreement(layer: LayerRegions, before: LayerRegions) -> float:
@@ -319,8 +326,8 @@ def _listed(regions: tuple[int, ...]) -> str:
     return f"region{'s' if len(regions) > 1 else ''} {text}"
 
 
-def _finite(values: Tensor) -> tuple[float | None, ...]:
-    return tuple(v if ok else None for v, ok in zip(values.tolist(), torch.isfinite(values).tolist(), strict=True))
+def _finite(values: list[float]) -> tuple[float | None, ...]:
+    return tuple(value if isfinite(value) else None for value in values)
 
 
 def _nearest(cosines: tuple[float | None, ...], j: int) -> int | None:

@@ -1,7 +1,7 @@
 """When a `DRConv2d` runs as one call of a backend instead of stage by stage, and that call."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
@@ -20,7 +20,7 @@ from drconv.layers.region_conv import RegionConv2d
 from drconv.ops import layer_problem
 from drconv.ops.watched import is_unwatched
 
-__all__ = ["FusedCalls", "forget_fused", "fused_inference"]
+__all__ = ["FusedCalls", "forget_fused", "fused_inference", "reported_calls"]
 
 _enabled: ContextVar[bool] = ContextVar("drconv_fused_inference", default=os.environ.get("DRCONV_FUSED") != "0")
 
@@ -43,6 +43,27 @@ def fused_inference(enabled: bool) -> Iterator[None]:
         yield
     finally:
         _enabled.reset(token)
+
+
+_Listener = Callable[[RegionLayer, Tensor, Tensor | None], None]
+_listener: ContextVar[_Listener | None] = ContextVar("drconv_listener", default=None)
+
+
+@contextmanager
+def reported_calls(listener: _Listener) -> Iterator[None]:
+    """Have calls of layers reported as they begin, within a `with` block of this thread; fused ones stay fused.
+
+    A hook would say the same, but a layer with a hook runs stage by stage.
+
+    Args:
+        listener: gets the layer, its batched input and the guided feature that it was given. A call whose guided
+            feature must be resized is reported once more with the resized one.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -93,6 +114,9 @@ class FusedCalls:
 
         Not to be called from compiled code.
         """
+        listener = _listener.get()
+        if listener is not None and input.dim() == 4:
+            listener(layer, input, guided_feature)
         if type(input) is not Tensor or input.is_neg() or not _enabled.get() or not is_unwatched():
             return None
         # Another thread may replace it at any time.

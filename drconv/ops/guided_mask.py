@@ -17,7 +17,8 @@ def guided_mask(guided_feature: Tensor) -> Tensor:
     Returns:
         Region indices, int64, `[B, U, V]`.
     """
-    return guided_feature.argmax(1)
+    # The same as argmax, which takes ten times as long on a CPU.
+    return guided_feature.detach().max(1).indices
 
 
 def softmax_gradient(guided_feature: Tensor, products: Tensor) -> Tensor:

@@ -4,7 +4,14 @@ from drconv.regions.evidence import check_evidence_free
 from drconv.regions.evidence_reader import Evidence, EvidenceImage, read_evidence
 from drconv.regions.evidence_writer import EvidenceWriter, sha256_of
 from drconv.regions.image_regions import ImageRegions
-from drconv.regions.measure import MeasuredRegions, input_channels, measure_regions, on_device_of, visualize
+from drconv.regions.measure import (
+    MeasuredRegions,
+    expected_layers,
+    input_channels,
+    measure_regions,
+    on_device_of,
+    visualize,
+)
 
 __all__ = [
     "Evidence",
@@ -13,6 +20,7 @@ __all__ = [
     "ImageRegions",
     "MeasuredRegions",
     "check_evidence_free",
+    "expected_layers",
     "input_channels",
     "measure_regions",
     "on_device_of",

@@ -1,6 +1,6 @@
 """Run a model on one image and keep which regions it chose."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from drconv.analysis import RegionStatistics, guide_margins, model_errors, record_regions, region_statistics
+from drconv.analysis import (
+    LayerRegions,
+    RegionRecording,
+    RegionStatistics,
+    guide_margins,
+    model_errors,
+    record_regions,
+    region_statistics,
+)
 from drconv.errors import ArgumentError
 from drconv.models import has_fresh_batch_norm
 from drconv.regions.image_regions import ImageRegions
 from drconv.registry import unknown_name
 from drconv.viz import LoadedImage, load_image, pixels_of, prepare_image
 
-__all__ = ["MeasuredRegions", "input_channels", "measure_regions", "on_device_of", "visualize"]
+__all__ = ["MeasuredRegions", "expected_layers", "input_channels", "measure_regions", "on_device_of", "visualize"]
 
 _FRESH = (
     "BatchNorm statistics have never seen data, so that activations fade and regions mean little; load weights, or "
@@ -84,7 +92,11 @@ def visualize(
 
 
 def measure_regions(
-    model: nn.Module, input: Tensor, layers: Sequence[str] | None = None, full: bool = False
+    model: nn.Module,
+    input: Tensor,
+    layers: Sequence[str] | None = None,
+    full: bool = False,
+    expected: Collection[str] | None = None,
 ) -> MeasuredRegions:
     """Run a model on one input and reduce what its region layers did.
 
@@ -93,6 +105,8 @@ def measure_regions(
         input: `[1, C, H, W]`, moved to the model's device and floating dtype.
         layers: names and patterns, see `visualize`.
         full: whether all statistics are measured.
+        expected: what `expected_layers` gave for an image like this: only these layers are recorded, and the others
+            run in fused calls. Where others turn out to be chosen, the model runs again. None records all.
 
     Raises:
         ModelError: the model has no region layer, or fails on the input.
@@ -100,14 +114,49 @@ def measure_regions(
     """
     tensor = on_device_of(model, input)
     with torch.inference_mode(), model_errors(model, tensor.shape):
-        with record_regions(model) as recording:
-            model(tensor)
-        names = _choose({layer.name: tuple(layer.guided_feature.shape[2:]) for layer in recording.layers}, layers)
+        # The agreement of a layer with the one before needs all.
+        wanted = None if full else expected
+        recording = _recorded(model, tensor, wanted)
+        if wanted is None:
+            names = _choose({layer.name: _grid(layer) for layer in recording.layers}, layers)
+        else:
+            names = _choose(recording.grids, layers)
+            if set(names) != set(wanted):
+                recording = _recorded(model, tensor, names)
+        margins = {name: guide_margins(recording[name].guided_feature) for name in names}
         return MeasuredRegions(
-            region_statistics(recording, full, names),
+            region_statistics(recording, full, names, margins),
             {name: recording[name].guided_mask[0].cpu().numpy() for name in names},
-            {name: guide_margins(recording[name].guided_feature)[0].cpu().numpy() for name in names},
+            {name: margins[name][0].cpu().numpy() for name in names},
         )
+
+
+def expected_layers(model: nn.Module, input: Tensor, layers: Sequence[str] | None = None) -> list[str] | None:
+    """Return the layers that `measure_regions` would choose; None where that cannot be told without recording all.
+
+    Args:
+        model: any module with region layers.
+        input: `[1, C, H, W]`, moved to the model's device and floating dtype.
+        layers: names and patterns, see `visualize`.
+    """
+    tensor = on_device_of(model, input)
+    with torch.inference_mode(), model_errors(model, tensor.shape):
+        recording = _recorded(model, tensor, None)
+        # Layers of other classes than ours may report no calls.
+        if recording.grids != {layer.name: _grid(layer) for layer in recording.layers}:
+            return None
+        return _choose(recording.grids, layers)
+
+
+def _recorded(model: nn.Module, tensor: Tensor, layers: Collection[str] | None) -> RegionRecording:
+    with record_regions(model, layers) as recording:
+        model(tensor)
+    return recording
+
+
+def _grid(layer: LayerRegions) -> tuple[int, int]:
+    height, width = layer.guided_feature.shape[2:]
+    return height, width
 
 
 def on_device_of(model: nn.Module, tensor: Tensor) -> Tensor:
@@ -123,7 +172,7 @@ def input_channels(model: nn.Module) -> int:
     return next((number for number in channels if isinstance(number, int)), 3)
 
 
-def _choose(grids: dict[str, tuple[int, ...]], patterns: Sequence[str] | None) -> list[str]:
+def _choose(grids: Mapping[str, tuple[int, ...]], patterns: Sequence[str] | None) -> list[str]:
     """Return the layers that the patterns match; without patterns, the last layer at each map size."""
     if isinstance(patterns, str):
         raise ArgumentError(f"layers must be a sequence of names, got the text {patterns!r}; use [{patterns!r}]")

@@ -1,5 +1,7 @@
 """Recording: what was used, and nothing left behind."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,9 @@ from torch import Tensor, nn
 from drconv.analysis import record_regions
 from drconv.errors import ModelError
 from drconv.layers import DRConv2d
+from drconv.layers.fused import FusedCalls
 from drconv.models import create_model
+from tests.tolerances import assert_near
 
 
 def hooks(model: nn.Module) -> int:
@@ -27,6 +31,39 @@ def test_records_masks_guides_and_filters_in_order() -> None:
     # The block shares one guide; its second layer saw every second row and column of it.
     assert torch.equal(second.guided_feature, first.guided_feature[:, :, ::2, ::2])
     assert torch.equal(second.guided_mask, first.guided_mask[:, ::2, ::2])
+
+
+@pytest.mark.parametrize("name", ["drconv_shufflenet_v2_x0_5_released", "drconv_shufflenet_v2_x0_5"])
+def test_layers_that_do_not_count_leave_their_grids_and_run_fused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = create_model(name)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), record_regions(model) as everything:
+        model(image)
+    chosen = [everything.layers[0].name, everything.layers[-1].name]
+    fused: list[bool] = []
+    run = FusedCalls.run
+
+    def counted(*args: Any) -> Tensor | None:
+        output = run(*args)
+        fused.append(output is not None)
+        return output
+
+    monkeypatch.setattr(FusedCalls, "run", counted)
+    with torch.no_grad():
+        model.eval()(image)
+        alone = sum(fused)
+        fused.clear()
+        with record_regions(model, chosen) as some:
+            model(image)
+    # Nothing is fused where there is no compiler.
+    assert sum(fused) == (alone - len(chosen) if alone else 0)
+    assert [layer.name for layer in some.layers] == chosen
+    assert some.grids == everything.grids == {x.name: tuple(x.guided_feature.shape[2:]) for x in everything.layers}
+    assert list(some.grids) == list(everything.grids)
+    for layer in some.layers:
+        assert_near(layer.guided_feature, everything[layer.name].guided_feature, "scores", tolerance=1e-3)
+        assert_near(layer.region_filters, everything[layer.name].region_filters, "filters", tolerance=1e-3)
 
 
 def test_runs_in_eval_mode_and_leaves_no_trace() -> None:

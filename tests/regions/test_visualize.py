@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 import drconv
 from drconv.analysis import UsageReport
 from drconv.errors import ArgumentError, FileError, ModelError, UnknownNameError
-from drconv.regions import ImageRegions
+from drconv.regions import ImageRegions, expected_layers, measure_regions
 from drconv.report import Column, Table
 from drconv.table_html import table_html
 from drconv.viz import load_image
@@ -50,6 +50,38 @@ def test_every_kind_of_image_gives_the_same(file: Path) -> None:
             for name, mask in first.guided_masks.items():
                 np.testing.assert_array_equal(found.guided_masks[name], mask)
                 np.testing.assert_array_equal(found.margins[name], first.margins[name])
+
+
+def test_layers_that_are_expected_change_what_runs_and_not_what_is_found() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(drconv.DRConv2d(3, 4, 1, num_regions=3), nn.AdaptiveMaxPool2d(4), drconv.DRConv2d(4, 4, 1))
+    large, small = torch.rand(1, 3, 9, 7), torch.rand(1, 3, 4, 4)
+    assert expected_layers(model, large) == ["0", "2"]
+    # Both layers have one map size here, so that only the last one is drawn.
+    assert expected_layers(model, small) == ["2"]
+    for image in (large, small):
+        chosen = expected_layers(model, image)
+        right = measure_regions(model, image, expected=chosen)
+        assert [layer.name for layer in right.statistics.layers] == chosen
+        for expected in (["0"], ["2"], ["0", "2"]):
+            found = measure_regions(model, image, expected=expected)
+            # To the last bit, because the images of a set may be measured in any order.
+            assert found.statistics == right.statistics
+            assert list(found.guided_masks) == list(found.margins) == chosen
+        everything = measure_regions(model, image)
+        for name in right.guided_masks:
+            np.testing.assert_array_equal(everything.guided_masks[name], right.guided_masks[name])
+
+
+def test_layers_that_report_no_calls_are_all_recorded() -> None:
+    class Silent(drconv.DRConv2d):
+        def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
+            return self.region_conv(input, self.filter_generator(input), self.guide(input), self.bias, self.backend)
+
+    model = nn.Sequential(Silent(3, 4, 1), drconv.DRConv2d(4, 4, 1))
+    image = torch.rand(1, 3, 4, 4)
+    assert expected_layers(model, image) is None
+    assert [layer.name for layer in measure_regions(model, image).statistics.layers] == ["1"]
 
 
 def test_what_it_holds(regions: ImageRegions) -> None:

@@ -357,7 +357,7 @@ def test_decoder_reason_fits_on_one_line(save, monkeypatch):
     def decode(*_):
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("PIL.ImageOps.exif_transpose", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
     assert "(two lines)" in refused(save(photo()))
 
 
