@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.metrics.pairwise import cosine_similarity
 
 from drconv.analysis import LayerRegions, RegionRecording, region_statistics
 from drconv.errors import DrconvError
@@ -62,6 +63,38 @@ def test_a_batch_sums_positions_and_averages_filters() -> None:
     layer = region_statistics(RegionRecording([pair])).layers[0]
     assert layer.region_positions == (6, 2, 8)
     assert layer.filter_norms == pytest.approx((10, 4, 20))
+
+
+def test_norms_and_cosines_of_a_batch_against_scikit_learn() -> None:
+    filters = torch.randn(3, 5, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    guide = torch.zeros(3, 5, 2, 2)
+    (layer,) = region_statistics(RegionRecording([LayerRegions("a", guide.argmax(1), guide, filters)])).layers
+    flat = filters.double().flatten(2).numpy()
+    assert layer.filter_norms == pytest.approx(np.linalg.norm(flat, axis=2).mean(0))
+    np.testing.assert_allclose(layer.filter_cosines, cosine_similarity(flat.mean(0)), atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (9, 7)], ids=str)
+@pytest.mark.parametrize("num_regions", [1, 3, 8])
+def test_shares_and_entropy_against_numpy_and_scipy(grid: tuple[int, int], num_regions: int) -> None:
+    """The last region of several never occurs, and scores of a corner are not finite."""
+    guide = torch.randn(2, num_regions, *grid, generator=torch.Generator().manual_seed(0))
+    if num_regions > 1:
+        guide[:, -1] = -99
+    guide[0, 0, 0, 0] = math.inf
+    layer = LayerRegions("a", guide.argmax(1), guide, torch.ones(num_regions, 1, 1, 1, 1))
+    (found,) = region_statistics(RegionRecording([layer]), full=True).layers
+    counts = np.bincount(guide.numpy().argmax(1).ravel(), minlength=num_regions)
+    assert found.region_positions == tuple(counts)
+    assert found.region_share == pytest.approx(counts / counts.sum())
+    assert sum(found.region_share) == pytest.approx(1)
+    assert found.entropy == pytest.approx(entropy(counts), abs=1e-12)
+    assert found.effective_regions == pytest.approx(math.exp(entropy(counts)))
+    assert found.dead == tuple(np.flatnonzero(counts == 0))
+    assert found.unscored == 1
+    assert found.shapes is not None
+    sizes = found.shapes.component_sizes
+    assert [size is None for size in sizes] == [count == 0 for count in counts]
 
 
 def test_table_names_the_nearest_other_filter() -> None:

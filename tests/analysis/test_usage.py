@@ -6,6 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from sklearn.metrics.pairwise import cosine_similarity
 
 from drconv.analysis import LayerRegions, RegionRecording, RegionUsage, region_statistics
 from drconv.analysis.exact_sum import ExactSum
@@ -99,3 +101,45 @@ def test_table_and_dict() -> None:
     found = report.to_dict()["layers"][0]
     assert found["effective_regions"] == 1
     assert found["top_images"] == [[{"image": "image 0", "share": 1.0}], [], []]
+
+
+def test_means_places_and_ranks_against_numpy() -> None:
+    """Scores, filters and grids that differ from image to image, one region that never occurs, one guide with NaN."""
+    generator = torch.Generator().manual_seed(1)
+    usage, cases = RegionUsage(), []
+    for index, grid in enumerate(((5, 7), (3, 4), (1, 1), (24, 24), (4, 4), (2, 9), (6, 6))):
+        guide = torch.randn(1, 4, *grid, generator=generator)
+        guide[:, 3] -= 99
+        filters = torch.randn(1, 4, 3, 2, 1, 1, generator=generator)
+        if index == 3:
+            guide[0, :, 0, 0] = math.nan
+            filters[0, 2] = math.nan
+        mask = guide.argmax(1)
+        recording = RegionRecording([LayerRegions("a", mask, guide, filters)])
+        usage.add(index, str(index), region_statistics(recording), {"a": mask[0].numpy()})
+        cases.append((mask[0].numpy(), guide[0].double().numpy(), filters[0].double().flatten(1).numpy()))
+    (layer,) = usage.report().layers
+
+    for j in range(4):
+        margins = []
+        for mask, guide, _ in cases:
+            ordered = np.sort(softmax(guide, axis=0), axis=0)
+            here = (mask == j) & np.isfinite(guide).all(0)
+            if here.any():
+                margins.append((ordered[-1] - ordered[-2])[here].mean())
+        assert layer.region_margins[j] == (pytest.approx(np.mean(margins), rel=1e-5) if margins else None)
+        norms = [np.linalg.norm(filters[j]) for *_, filters in cases]
+        assert layer.filter_norms[j] == pytest.approx(np.nanmean(norms))
+        for i in range(4):
+            known = [f[[i, j]] for *_, f in cases if np.isfinite(f[[i, j]]).all()]
+            cosines = [cosine_similarity(pair)[0, 1] for pair in known]
+            assert layer.filter_cosines[i][j] == pytest.approx(np.mean(cosines))
+        shares = [(float((mask == j).mean()), -index) for index, (mask, *_) in enumerate(cases) if (mask == j).any()]
+        ranked = [(str(-index), share) for share, index in sorted(shares, reverse=True)][:TOP_IMAGES]
+        assert [(name, pytest.approx(share)) for name, share in layer.top_images[j]] == ranked
+        for u, v in ((0, 0), (11, 5), (23, 23)):
+            # The position of a mask that holds the middle of the cell.
+            there = [mask[int((u + 0.5) / 24 * len(mask)), int((v + 0.5) / 24 * len(mask[0]))] for mask, *_ in cases]
+            assert layer.prior[j][u][v] == pytest.approx(np.mean(np.array(there) == j))
+    assert layer.dead == (3,)
+    assert layer.region_images == tuple(sum((mask == j).any() for mask, *_ in cases) for j in range(4))
