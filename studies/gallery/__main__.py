@@ -1,9 +1,8 @@
 """Draw every picture of docs/gallery.md and write the page: `python studies/gallery`, from the repository root.
 
-Needs the extra `viz`, scikit-image for its photos, and for pictures of the interactive page Playwright with a Chromium
-that is installed. `--only WORD...` draws the sections whose titles have one of the words: times, which are best taken
-alone on a machine at rest, with `--only Times`. `--page` only writes the page again; `--check` says whether it is as
-this would write it.
+Needs the extra `dev` and, for pictures of the interactive page, a Chromium that is installed. `--only WORD...` draws
+the sections whose titles have one of the words: times, which are best taken alone on a machine at rest, with
+`--only Times`. `--page` only writes the page again; `--check` says whether it is as this would write it.
 """
 
 import argparse

@@ -170,14 +170,20 @@ ENTRIES = (
          Shot("page-phone.webp", "The page on a phone: one column", "page/cat.html", 430, "phone")),
     ),
     Entry(
-        "Times against `nn.Conv2d`",
-        ("drconv profile --layer in=96,out=96,size=14 --layer in=48,out=48,size=28 --batch 8 --plot profile.png",
-         "drconv profile --layer in=96,out=96,size=14 --batch 8 --sweep size=7,14,28 --plot sweep.png"),
-        "Time over that of `nn.Conv2d` with the same shape, on a logarithmic axis: 1 is no slower. Bars are 95 % "
-        "intervals of the median ratio. `naive` computes every region's filter everywhere. Times belong to the machine "
-        "that is named below the axes.",
-        (Shot("profile.webp", "Bars: native and naive against nn.Conv2d for two layers", "profile.png", 1000),
-         Shot("sweep.webp", "Lines: the same over the size of the map", "sweep.png", 1000)),
+        "Times of a network and its layers",
+        ("drconv profile --max-time 1 --plot profile.png",),
+        "Time over that of `nn.Conv2d` at the same place, on a logarithmic axis: 1 is no slower. Layers are named by "
+        "channels and map; bars with lines are 95 % intervals of the median ratio. `naive` applies every region's "
+        "filter everywhere. Times belong to the machine that is named below the axes.",
+        (Shot("profile.webp", "Bars: native, eager and naive against nn.Conv2d for layers and the network",
+              "profile.png", 1200),),
+    ),
+    Entry(
+        "Times over a sweep",
+        ("drconv profile --layer in=96,out=96,size=14 --batch 32 --sweep size=7,14,28,56 --layout both "
+         "--backend native --max-time 1 --plot sweep.png",),
+        "The same for one layer on maps of several sizes, in both memory layouts.",
+        (Shot("sweep.webp", "Lines: native and naive against nn.Conv2d over the size of the map", "sweep.png", 1000),),
     ),
     Entry(
         "Multiply-adds over a sweep",

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
-from drconv.analysis import LayerRegions, RegionRecording, RegionStatistics, RegionUsage, region_statistics
+from drconv.analysis import LayerRegions, RegionRecording, RegionStatistics, RegionUsage, SweepReport, region_statistics
+from drconv.analysis.flops.sweep import SweepPoint
 from drconv.analysis.stability import ClipStability, StabilityCounter
 from drconv.viz import (
     ComparisonRow,
@@ -20,8 +21,10 @@ from drconv.viz import (
     comparison_figure,
     grid_figure,
     region_figure,
+    sweep_figure,
     usage_figure,
 )
+from drconv.viz.canvas import ClipCanvas
 from drconv.viz.filters import filter_figure
 from drconv.viz.stability import stability_figure
 
@@ -95,7 +98,19 @@ def stability() -> Figure:
     return stability_figure(ClipStability(tuple(0.1 * t for t in range(20)), (counter.report(),)), title="A clip")
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {
+def madds() -> Figure:
+    grid = [(m, s) for m in (1, 8) for s in (112, 224, 448)]
+    points = (SweepPoint((m, s), 10**5 * s, 10**5 * s * m, 0, 0) for m, s in grid)
+    return sweep_figure(SweepReport(("num_regions", "size"), tuple(points)), title="A network")
+
+
+def frame() -> np.ndarray:
+    """A frame of a clip."""
+    canvas = ClipCanvas((90, 120), "stage2.0", 8, title="A clip", notes=["A note."])
+    return canvas.draw(photo(90, 120), mask(12, 16, 8), "frame 3, 0.12 s")
+
+
+FIGURES: dict[str, Callable[[], Figure | np.ndarray]] = {
     "regions": regions,
     "patterns": lambda: regions(patterns=True),
     "usage": usage,
@@ -103,10 +118,15 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "filters": filters,
     "comparison": comparison,
     "stability": stability,
+    "madds": madds,
+    "frame": frame,
 }
 
 
-def rendered(figure: Figure) -> Image.Image:
+def rendered(figure: Figure | np.ndarray) -> Image.Image:
+    if isinstance(figure, np.ndarray):
+        drawn = Image.fromarray(figure)
+        return drawn.resize((drawn.width * DPI // 100, drawn.height * DPI // 100), Image.Resampling.BOX)
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     # Hinting moves letters to whole pixels, and differently in every FreeType.
