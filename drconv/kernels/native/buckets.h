@@ -21,6 +21,31 @@ inline void argmax_planes(const float* scores, Int region_stride, Int regions, I
   }
 }
 
+#if DRCONV_LANES == 16
+// The same for sixteen positions of eight scores each, side by side: two positions in a vector.
+DRCONV_INLINE IntVec argmax_pairs(const float* scores) {
+  Vec a[8], b[8];
+  DRCONV_UNROLL for (int i = 0; i < 8; i++) a[i] = load(scores + i * kLanes);
+  // The number of an element is position and region, four bits and three. Interleaving moves its highest bit, which is
+  // the highest of the vector's number, to the end; after four rounds the region has become the vector's number.
+  DRCONV_UNROLL for (int round = 0; round < 4; round++) {
+    DRCONV_UNROLL for (int i = 0; i < 4; i++) {
+      b[2 * i] = interleave_low(a[i], a[i + 4]);
+      b[2 * i + 1] = interleave_high(a[i], a[i + 4]);
+    }
+    DRCONV_UNROLL for (int i = 0; i < 8; i++) a[i] = b[i];
+  }
+  Vec best = a[0];
+  IntVec where = {};
+  DRCONV_UNROLL for (int j = 1; j < 8; j++) {
+    const IntVec better = (a[j] > best) | ((a[j] != a[j]) & (best == best));
+    best = better ? a[j] : best;
+    where = better ? IntVec{} + j : where;
+  }
+  return where;
+}
+#endif
+
 // The same where the scores of a position lie side by side.
 inline void argmax_rows(const float* scores, Int position_stride, Int regions, Int positions, int32_t* mask) {
   constexpr Int kMost = 64;
@@ -35,7 +60,13 @@ inline void argmax_rows(const float* scores, Int position_stride, Int regions, I
     return;
   }
   float planes[kMost * kLanes];
-  for (Int p = 0; p < positions; p += kLanes) {
+  Int p = 0;
+#if DRCONV_LANES == 16
+  if (regions == 8 && position_stride == 8)
+    for (; p + kLanes <= positions; p += kLanes)
+      store(mask + p, argmax_pairs(scores + p * 8), Tail(kLanes));
+#endif
+  for (; p < positions; p += kLanes) {
     const Int count = least(kLanes, positions - p);
     transpose(scores + p * position_stride, position_stride, count, regions, planes, kLanes);
     argmax_planes(planes, kLanes, regions, count, mask + p);

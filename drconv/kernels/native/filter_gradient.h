@@ -16,6 +16,10 @@ namespace {
 
 constexpr Int kOuterRows = kTileRows[kTileVectors];
 
+// Gradients are fetched before they are written if together they are larger than a good part of the third cache. Smaller
+// ones mostly lie in the cache of the thread that wrote them last, and fetching would only take lines from the other.
+constexpr Int kFarBytes = 8 << 20;
+
 // out[i * out_stride + n] is set to, or grows by, the sum over listed positions of grads[.., i] * rows[.., n].
 struct OuterCall {
   const float* grads;
@@ -29,6 +33,8 @@ struct OuterCall {
   Int out_stride;
   Int last;
   bool accumulate;
+  // The sums come from beyond the second cache.
+  bool far;
 };
 
 template <int kRows, int kVectors, class Last>
@@ -41,6 +47,13 @@ void outer_tile(const OuterCall& call) {
     DRCONV_UNROLL for (int v = 0; v < kWhole; v++)
       sums.whole[i][v] = call.accumulate ? load(out + v * kLanes) : Vec{};
     sums.last[i] = call.accumulate ? end.load(out + kWhole * kLanes) : typename Last::V{};
+  }
+  // Stores to lines that are not in the cache would wait for them.
+  if (call.far && !call.accumulate) {
+    DRCONV_UNROLL for (int i = 0; i < kRows; i++) {
+      DRCONV_UNROLL for (int v = 0; v < kVectors; v++)
+        __builtin_prefetch(call.out + i * call.out_stride + v * kLanes, 1, 3);
+    }
   }
   for (Int q = 0; q < call.count; q++) {
     const float* row = call.rows + static_cast<Int>(call.row_index[q]) * call.row_stride;
@@ -204,6 +217,7 @@ struct FilterGradient {
       call.row_index = memory.read + begin;
       call.count = members;
       call.accumulate = memory.touched[j] != 0;
+      call.far = direct() && sets * regions * grad_out.channels * columns * 4 > kFarBytes;
       float* sums = direct() ? sums_at(filter(set, j) + first * columns) : memory.filters + j * part_size();
       if (depthwise)
         add_depthwise(call, x.data + first, g.data + first, memory.offset, rows, sums);

@@ -146,11 +146,16 @@ struct Bank {
     return as_packed(view, scratch);
   }
 
-  // The memory that `matrix` will read, or null where it is packed anyway.
+  // The memory that `matrix` will read, as much as the matrix takes; null after the last sample, or where it is narrower.
   const float* upcoming(Int sample, Int region) const {
-    if (way == kAsNeeded || sample >= (sets == 1 ? sample + 1 : sets)) return nullptr;
+    if (sample >= (sets == 1 ? sample + 1 : sets)) return nullptr;
+    if (way == kAsNeeded) return floats_of(view.at(sample, region));
     return matrix(sample, region, nullptr).data;
   }
+
+ private:
+  static const float* floats_of(const float* data) { return data; }
+  static const float* floats_of(const Bfloat16*) { return nullptr; }
 };
 
 }  // namespace

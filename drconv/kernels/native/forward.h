@@ -17,11 +17,9 @@ namespace {
 constexpr Int kBandBytes = 768 << 10;
 constexpr Int kTransposedBandBytes = 384 << 10;
 
-// Rows that are read in place are fetched ahead if all maps together are larger than the second caches, or, where a row
-// is so short that its arithmetic hardly hides the extra instructions, than a good part of the third.
+// Rows that are read in place, and those of their results, are fetched ahead if all maps together are larger than this:
+// then what a caller has just allocated is in no second cache, and stores to scattered rows would wait for each of them.
 constexpr Int kNearBytes = 1 << 20;
-constexpr Int kFarBytes = 8 << 20;
-constexpr Int kLongRow = 32;
 
 // Elements of a plane that several threads write vector by vector: a page. With larger ones every vector is on another.
 constexpr Int kSharedPlane = 1 << 10;
@@ -223,7 +221,7 @@ struct ForwardOf {
     call.out_stride = out.channels;
     call.out_index = memory.list + begin;
     const Int bytes = batch * geometry.positions() * (in.channels + out.channels) * 4;
-    call.far = reads_in_place(in, geometry) && bytes > (call.depth >= kLongRow ? kNearBytes : kFarBytes);
+    call.far = reads_in_place(in, geometry) && bytes > kNearBytes;
     const Int columns = bank.view.columns;
     for (Int g = 0; g < groups; g++) {
       const Int from = column_parts == 1 ? 0 : column_first(part);

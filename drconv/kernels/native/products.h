@@ -32,12 +32,13 @@ struct Products {
     const Int row_size = geometry.padded_width() * in.channels * geometry.stride_h +
                          geometry.out_width * grad_out.channels;
     const bool flat = geometry.out_width == 1 && geometry.taps() == 1;
-    const Int unit = flat ? 16 : 1;
-    const Int most_rows = most(kTransposedBandBytes / 4 / row_size / unit * unit, flat ? 64 : 1);
+    const Int most_rows = most(kTransposedBandBytes / 4 / row_size, flat ? 64 : 1);
     Int want = ceil_div(geometry.out_height, most_rows);
     if (threads > 1 && batch * want < 2 * threads) want = most(want, ceil_div(2 * threads, batch));
     want = least(want, geometry.out_height);
-    band = least(geometry.out_height, round_up(ceil_div(geometry.out_height, want), unit));
+    // Not rounded to whole vectors of pixels, as elsewhere: a band costs M times its convolution, so that uneven bands
+    // leave threads idle for longer than transposing parts of vectors takes.
+    band = ceil_div(geometry.out_height, want);
     bands = ceil_div(geometry.out_height, band);
     const FilterViewOf<E> view = depthwise   ? depthwise_view(c, filters)
                             : exchanged ? transposed_view(c, filters)
@@ -116,9 +117,16 @@ struct Products {
         // Only read.
         call.out = const_cast<float*>(exchanged ? x.data : g.data) + group * bank.view.columns;
         call.accumulate = group > 0;
-        multiply_rows(kDotTiles, call, positions, bank.view.columns, nullptr);
+        multiply_rows(kDotTiles, call, positions, bank.view.columns, groups == 1 ? next_filter(index, j) : nullptr);
       }
     }
+  }
+
+  // What is needed after a region of a task: the next region's filter, or the first of the next sample.
+  const float* next_filter(Int index, Int region) const {
+    const Int sample = index / bands;
+    if (region + 1 < regions) return bank.upcoming(sample, region + 1);
+    return index % bands == bands - 1 && sample + 1 < batch ? bank.upcoming(sample + 1, 0) : nullptr;
   }
 
   static constexpr Int kTogether = 4;  // regions that share the loads of the maps
