@@ -16,8 +16,8 @@ namespace {
 
 constexpr Int kOuterRows = kTileRows[kTileVectors];
 
-// Gradients are fetched before they are written if together they are larger than a good part of the third cache. Smaller
-// ones mostly lie in the cache of the thread that wrote them last, and fetching would only take lines from the other.
+// Gradients are fetched before they are written if together they are larger than a good part of the third cache.
+// Smaller ones mostly lie in the cache of the thread that wrote them last, and fetching would only take lines from the other.
 constexpr Int kFarBytes = 8 << 20;
 
 // out[i * out_stride + n] is set to, or grows by, the sum over listed positions of grads[.., i] * rows[.., n].

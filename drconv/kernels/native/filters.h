@@ -146,7 +146,7 @@ struct Bank {
     return as_packed(view, scratch);
   }
 
-  // The memory that `matrix` will read, as much as the matrix takes; null after the last sample, or where it is narrower.
+  // The memory that `matrix` will read, of the size of the matrix; null after the last sample, or if narrower.
   const float* upcoming(Int sample, Int region) const {
     if (sample >= (sets == 1 ? sample + 1 : sets)) return nullptr;
     if (way == kAsNeeded) return floats_of(view.at(sample, region));

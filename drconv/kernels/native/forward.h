@@ -18,7 +18,7 @@ constexpr Int kBandBytes = 768 << 10;
 constexpr Int kTransposedBandBytes = 384 << 10;
 
 // Rows that are read in place, and those of their results, are fetched ahead if all maps together are larger than this:
-// then what a caller has just allocated is in no second cache, and stores to scattered rows would wait for each of them.
+// then what a caller has just allocated is in no second cache, and stores to scattered rows would wait for it.
 constexpr Int kNearBytes = 1 << 20;
 
 // Elements of a plane that several threads write vector by vector: a page. With larger ones every vector is on another.
