@@ -181,7 +181,7 @@ ENTRIES = (
     Entry(
         "Times over a sweep",
         ("drconv profile --layer in=96,out=96,size=14 --batch 32 --sweep size=7,14,28,56 --layout both "
-         "--backend native --max-time 1 --plot sweep.png",),
+         "--backend native --plot sweep.png",),
         "The same for one layer on maps of several sizes, in both memory layouts.",
         (Shot("sweep.webp", "Lines: native and naive against nn.Conv2d over the size of the map", "sweep.png", 1000),),
     ),

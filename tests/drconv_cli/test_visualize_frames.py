@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.drconv_cli.test_commands import NET, Cli
@@ -79,12 +80,16 @@ def test_stability_is_that_of_the_maps_of_single_images(net: str, pan: Path, tmp
 
     torch.manual_seed(0)
     model = load_model(net)
-    masks = []
-    for name in ("f0.png", "f1.png"):
+    masks, written = [], rows(out)
+    for name, row in zip(("f0.png", "f1.png"), written, strict=True):
         with torch.inference_mode(), record_regions(model) as recording:
             model(load_image(pan / name, 32).tensor)
         masks.append(recording["last"].guided_mask[0])
-    assert float(rows(out)[1]["stability"]) == pytest.approx(float((masks[0] == masks[1]).float().mean()))
+        probabilities = np.sort(softmax(recording["last"].guided_feature[0].double().numpy(), axis=0), axis=0)
+        assert float(row["margin"]) == pytest.approx((probabilities[-1] - probabilities[-2]).mean(), rel=1e-4)
+        shares = [float(row[f"share_{j}"]) for j in range(len(probabilities))]
+        assert shares == pytest.approx([float((masks[-1] == j).float().mean()) for j in range(len(shares))])
+    assert float(written[1]["stability"]) == pytest.approx(float((masks[0] == masks[1]).float().mean()))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
