@@ -2,6 +2,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,27 @@ import torch
 
 # Figures and tables must not depend on who runs the tests.
 os.environ.setdefault("COLUMNS", "200")
+
+
+def _import_kernels_for_the_interpreter() -> None:
+    """Without a GPU, Triton's interpreter runs its kernels, and must be asked for before Triton is first imported.
+
+    Afterwards the environment is as it was: whoever does not ask for the interpreter sees a machine without a GPU.
+    """
+    if torch.cuda.is_available() or find_spec("triton") is None:
+        return
+    assert "triton" not in sys.modules, "something has imported Triton before its interpreter could be asked for"
+    before = os.environ.get("TRITON_INTERPRET")
+    os.environ["TRITON_INTERPRET"] = "1"
+    import drconv.kernels.triton.convolution  # noqa: F401
+
+    if before is None:
+        del os.environ["TRITON_INTERPRET"]
+    else:
+        os.environ["TRITON_INTERPRET"] = before
+
+
+_import_kernels_for_the_interpreter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -238,6 +238,7 @@ def test_imports_follow_the_rules(path: Path) -> None:
         for package, places in ONLY_IN.items():
             if top == package:
                 assert module.startswith(places), f"{module} imports {imported}"
+                assert module != "drconv.kernels.triton", "the table of backends must be there without Triton"
         if module.startswith(WITHOUT_TORCH):
             assert top not in ("torch", "numpy"), f"{module} imports {imported}"
         if inside:

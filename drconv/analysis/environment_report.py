@@ -42,7 +42,7 @@ class EnvironmentReport:
         rows.append(("devices", "seen", ", ".join(self.devices)))
         for name, reason in self.backends.items():
             state = "runs here" if reason is None else f"cannot run: {reason}"
-            if not BACKENDS[name].automatic:
+            if not self._is_automatic(name):
                 state += " (only when named)"
             rows.append(("backend", name, state))
         rows.append(("backend", "taken when none is named", self.automatic or "none"))
@@ -54,11 +54,14 @@ class EnvironmentReport:
             "packages": self.packages,
             "devices": list(self.devices),
             "backends": {
-                name: {"runs": reason is None, "why_not": reason, "automatic": BACKENDS[name].automatic}
+                name: {"runs": reason is None, "why_not": reason, "automatic": self._is_automatic(name)}
                 for name, reason in self.backends.items()
             },
             "automatic_backend": self.automatic,
         }
+
+    def _is_automatic(self, name: str) -> bool:
+        return BACKENDS[name].is_automatic(torch.device(self.environment["device"]).type)
 
 
 def describe_environment(device: torch.device) -> EnvironmentReport:
@@ -68,7 +71,7 @@ def describe_environment(device: torch.device) -> EnvironmentReport:
         device: the one to ask the backends about.
     """
     backends = why_not(_small_layer(device))
-    able = [name for name, reason in backends.items() if reason is None and BACKENDS[name].automatic]
+    able = [name for name, reason in backends.items() if reason is None and BACKENDS[name].is_automatic(device.type)]
     devices = ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         devices.append("mps")

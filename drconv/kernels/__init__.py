@@ -3,7 +3,7 @@
 import torch
 
 from drconv.errors import BackendError
-from drconv.kernels import native
+from drconv.kernels import native, triton
 from drconv.kernels.backend import Backend, Gradients, Prepared, RegionConvProblem, memory_format_of
 from drconv.kernels.layer import Geometry, Inference, LayerParameters, LayerProblem
 from drconv.kernels.native.packed import forget as forget_packed
@@ -44,6 +44,17 @@ for _backend in (
         inference="drconv.kernels.native.infer",
         inference_objection=native.why_not_infer,
     ),
+    Backend(
+        "triton",
+        "drconv.kernels.triton.convolution",
+        ("cuda", "cpu"),
+        (torch.float32, torch.bfloat16, torch.float16),
+        True,
+        triton.why_not,
+        own_mask=True,
+        adds_bias=True,
+        only_named_on=("cpu",),
+    ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),
     Backend("naive", "drconv.kernels.naive", None, _FLOATS, automatic=False),
     Backend("reference", "drconv.kernels.reference", None, _FLOATS, automatic=False),
@@ -72,7 +83,7 @@ def choose_backend(problem: RegionConvProblem, name: str | None = None) -> Backe
         return backend
     reasons = {}
     for backend in BACKENDS.values():
-        if backend.automatic:
+        if backend.automatic and problem.device_type not in backend.only_named_on:
             reason = backend.why_not(problem)
             if reason is None:
                 return backend

@@ -124,6 +124,7 @@ class Backend:
         device_types: devices it runs on; None means any that PyTorch has.
         dtypes: dtypes it takes.
         automatic: whether it may be picked when no backend is named.
+        only_named_on: devices on which it may not, although it may on others.
         objection: further reasons not to run a problem; None is no objection.
         own_mask: whether its module also has `guided_mask`, equal to that of `ops` but faster, and in any integer dtype
             that its `forward` and `backward` take.
@@ -147,10 +148,16 @@ class Backend:
     prepares: bool = False
     inference: str | None = None
     inference_objection: Callable[[LayerProblem], str | None] = lambda problem: None
+    only_named_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.dtypes:
             raise ArgumentError(f"a backend needs an identifier as name and at least one dtype, got {self!r}")
+
+    def is_automatic(self, device_type: str) -> bool:
+        """Return whether it may be picked on a device when no backend is named."""
+        runs_there = self.device_types is None or device_type in self.device_types
+        return self.automatic and runs_there and device_type not in self.only_named_on
 
     def why_not(self, problem: RegionConvProblem) -> str | None:
         """Return the reason why this backend cannot run a problem, or None if it can."""

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 from drconv.checks import conv_output_size
+from drconv.kernels import BACKENDS
+
+# Those that are at home on the CPU; tests/kernels/triton has the GPU's, which run in an interpreter there.
+ON_CPU = [name for name, row in BACKENDS.items() if "cpu" not in row.only_named_on]
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from torch import Tensor
 import drconv.kernels.eager as eager
 from drconv.kernels import BACKENDS, RegionConvProblem
 from drconv.ops import region_conv2d
-from tests.kernels.cases import CASES, IDS, Case, Problem, make
+from tests.kernels.cases import CASES, IDS, ON_CPU, Case, Problem, make
 from tests.kernels.native.instruction_set import use_isa
 from tests.kernels.pixel_loop import Answer, pixel_loop
 from tests.tolerances import TIGHT, assert_near
 
 # `eager` takes one of several ways by size; each is forced on every case. `native` is built for several processors.
 WAYS = [
-    *BACKENDS,
+    *ON_CPU,
     "eager-sorted",
     "eager-in-blocks",
     "native-portable",
@@ -144,7 +144,7 @@ def test_deterministic(way: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_infinite_filter_of_another_region_does_not_leak(backend: str) -> None:
     x, guide = torch.randn(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
     filters = torch.randn(1, 2, 4, 2, 1, 1)

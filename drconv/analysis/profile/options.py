@@ -77,10 +77,11 @@ class ProfileOptions:
 
     @property
     def names(self) -> list[str]:
-        """Backends to time, `naive` last."""
+        """Backends to time, `naive` last: those named, or all that some device of this machine takes by itself."""
         named = self.backends
         if named is None:
-            named = tuple(name for name, backend in BACKENDS.items() if backend.automatic)
+            kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+            named = tuple(n for n, row in BACKENDS.items() if any(row.is_automatic(kind) for kind in kinds))
         return list(dict.fromkeys([*named, "naive"] if self.naive else named))
 
     def layouts(self, own: str) -> tuple[str, ...]:
