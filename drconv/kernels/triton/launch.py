@@ -40,16 +40,16 @@ def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **
     """
     if programs <= 0:
         return
-    if device.type == "cpu" and not is_interpreted():
-        raise BackendError(
-            "backend 'triton' failed: TRITON_INTERPRET=1 was set after Triton had been imported; set it before"
-        )
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         start(kernel, programs, arguments, meta)
 
 
 def start(kernel: Any, programs: int, arguments: tuple[Any, ...], meta: dict[str, Any]) -> None:
     """Hand a launch to Triton."""
+    if arguments[0].device.type == "cpu" and not is_interpreted():
+        raise BackendError(
+            "backend 'triton' failed: TRITON_INTERPRET=1 was set after Triton had been imported; set it before"
+        )
     kernel[(programs,)](*arguments, **meta)
 
 
