@@ -1,4 +1,4 @@
-"""Every kernel through Triton's compiler and NVIDIA's assembler, which see what the interpreter does not: types, layouts."""
+"""Every kernel through Triton's compiler and NVIDIA's assembler, which see types that the interpreter does not."""
 
 import os
 import re
