@@ -33,7 +33,7 @@ def draw_layout(rng: np.random.Generator, plane: Plane) -> Layout:
 
     Objects may hide parts of each other. No region is smaller than 2.5 % of the image.
     """
-    # Drawn again until no region is too small, which two of three draws are at once.
+    # Drawn again until no region is too small, which more than nine of ten draws are at once.
     while True:
         layout = (_cells, _ground, _horizon)[rng.choice(3, p=(0.35, 0.4, 0.25))](rng, plane)
         shares = np.bincount(layout.region_map.ravel(), minlength=layout.num_regions) / plane.size**2

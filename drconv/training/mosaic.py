@@ -36,7 +36,9 @@ PHOTO_CLASS = "photo"
 """The class of images whose largest object shows a photo."""
 
 _LEAST_SIZE = 16
-_SHARED_COLOR = 0.5  # share of images whose regions have one base colour
+_SHARED_COLOR = 0.5  # share of images whose regions have one base colour; fewer of photos, which differ less
+_SHARED_PHOTO = 0.25
+_STRONGER = np.float32(1.4)
 _ALL_PHOTO = 0.17  # share of images made of photos alone, and of photo textures among the others that share no colour
 _SOME_PHOTO = 0.1
 
@@ -158,7 +160,7 @@ def draw_mosaic(
     layout = draw_layout(rng, plane)
     count = layout.num_regions
     all_photo = only_photos or (bool(photos) and rng.random() < _ALL_PHOTO)
-    shared = bool(rng.random() < _SHARED_COLOR)
+    shared = bool(rng.random() < (_SHARED_PHOTO if all_photo else _SHARED_COLOR))
     if all_photo and shared:
         # Two smooth photos of one colour would look like one.
         textured = detailed(photos)
@@ -180,7 +182,9 @@ def draw_mosaic(
             photo = photos[sources[region]]
             texture = window_pixels(rng, photo, plane.size)[inside]
             if shared:
-                texture += bases[region] - texture.mean(0)
+                # Half the saturation, so that no channel is too dark for the texture to show, and more contrast.
+                base = (bases[region] + bases[region].mean()) / 2
+                texture = base + _STRONGER * (texture - texture.mean(0))
             elif photo.gray:
                 # A tint of half the saturation, and the brightness of the base.
                 tint = (bases[region] + bases[region].mean()) / 2
@@ -208,8 +212,10 @@ def _patterned(
     flat_map = layout.region_map.ravel()
     # Around its mean, so that the base is the mean colour of the region.
     means = np.bincount(flat_map, weights=pattern.ravel()) / np.bincount(flat_map)
-    pattern -= means.astype(np.float32)[layout.region_map]
-    levels: Array = bases[layout.region_map] + pattern[..., None] * contrasts[layout.region_map]
+    pattern -= means.astype(np.float32).take(layout.region_map)
+    levels: Array = contrasts.take(layout.region_map, 0)
+    levels *= pattern[..., None]
+    levels += bases.take(layout.region_map, 0)
     return levels
 
 
@@ -220,7 +226,7 @@ def _finished(rng: np.random.Generator, plane: Plane, layout: Layout, levels: Ar
     light = 1 + np.float32(slope / 32) * (right * plane.x + down * plane.y)
     if shadow > 0 and layout.first_object:
         light *= 1 - np.float32(shadow) * _shadow(layout, right, down, plane)
-    levels = levels * light[..., None]
+    levels *= light[..., None]
     if soft > 0.05:
         levels = _blurred(levels, np.float32(soft))
     levels += np.float32(grainy) * rng.standard_normal(levels.shape, dtype=np.float32)
@@ -238,7 +244,12 @@ def _shadow(layout: Layout, right: np.float32, down: np.float32, plane: Plane) -
 def _blurred(values: Array, weight: np.float32) -> Array:
     """Return values averaged with their neighbours along both axes, each neighbour with `weight`."""
     for axis in (0, 1):
-        ahead = np.take(values, np.r_[1 : values.shape[axis], values.shape[axis] - 1], axis)
-        behind = np.take(values, np.r_[0, 0 : values.shape[axis] - 1], axis)
-        values = values * (1 - 2 * weight) + (ahead + behind) * weight
+        before = np.moveaxis(values, axis, 0)
+        after = before * (1 - 2 * weight)
+        after[1:] += weight * before[:-1]
+        after[:-1] += weight * before[1:]
+        # Beyond the border lies what lies on it.
+        after[0] += weight * before[0]
+        after[-1] += weight * before[-1]
+        values = np.moveaxis(after, 0, axis)
     return values

@@ -21,7 +21,6 @@ __all__ = ["HELD_OUT_PHOTOS", "TRAINING_PHOTOS", "PhotoTexture", "detailed", "ph
 TRAINING_PHOTOS = (
     "astronaut.png",
     "brick.png",
-    "coins.png",
     "grass.png",
     "gravel.png",
     "hubble_deep_field.jpg",
@@ -32,7 +31,7 @@ TRAINING_PHOTOS = (
 )
 """Files of scikit-image whose windows mosaics may show."""
 
-HELD_OUT_PHOTOS = ("camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "rocket.jpg")
+HELD_OUT_PHOTOS = ("camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "rocket.jpg")
 """Files of scikit-image that no mosaic ever shows, so that they can serve for looking; nor does one show a photo of
 another package, such as scikit-learn's `china.jpg` and `flower.jpg`."""
 

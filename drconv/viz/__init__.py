@@ -9,6 +9,7 @@ from drconv.viz.labels import load_labels
 from drconv.viz.page import region_page
 from drconv.viz.palette import region_color, region_colors
 from drconv.viz.profile import profile_figure
+from drconv.viz.sheet import SheetImage, sheet_figure
 from drconv.viz.sweep import sweep_figure
 from drconv.viz.tensor_pixels import pixels_of
 from drconv.viz.thumbnail import map_thumbnail, photo_thumbnail
@@ -18,6 +19,7 @@ __all__ = [
     "ComparisonRow",
     "GridColumn",
     "LoadedImage",
+    "SheetImage",
     "comparison_figure",
     "curves_figure",
     "grid_figure",
@@ -32,6 +34,7 @@ __all__ = [
     "region_colors",
     "region_figure",
     "region_page",
+    "sheet_figure",
     "sweep_figure",
     "usage_figure",
 ]
