@@ -53,6 +53,8 @@ for _backend in (
         triton.why_not,
         own_mask=True,
         adds_bias=True,
+        inference="drconv.kernels.triton.infer",
+        inference_objection=triton.why_not_infer,
         only_named_on=("cpu",),
     ),
     Backend("eager", "drconv.kernels.eager", None, _FLOATS, automatic=True),

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 import torch
 
 from drconv.kernels.backend import RegionConvProblem
+from drconv.kernels.layer import LayerProblem
 
-__all__ = ["is_interpreting", "why_not"]
+__all__ = ["is_interpreting", "why_not", "why_not_infer"]
 
 _OLDEST = (3, 2)
 """The first release of Triton that has all that the kernels use."""
@@ -19,6 +20,11 @@ _OLDEST_CAPABILITY = (8, 0)
 
 _INDEX_LIMIT = 2**31
 """Positions that share filters are numbered in 32 bits; everything else is 64 bits wide where it has to be."""
+
+
+_FUSED_POSITIONS = 1024
+"""A sample's most positions in one call of a layer: the order of more takes more launches, and filters that many tiles
+use are better written once than mixed in each."""
 
 
 def is_interpreting() -> bool:
@@ -41,6 +47,20 @@ def why_not(problem: RegionConvProblem) -> str | None:
     pixels = max(positions, problem.input_size[0] * problem.input_size[1])
     if pixels >= _INDEX_LIMIT:
         return f"at most {_INDEX_LIMIT - 1} pixels may share their filters, got {pixels}"
+    return None
+
+
+def why_not_infer(problem: LayerProblem) -> str | None:
+    """Return why the Triton kernels cannot run a whole layer that they have no other objection to."""
+    conv = problem.conv
+    if problem.generator == "learned":
+        return "learned filters are not mixed of anything, so that stages do the same"
+    if conv.in_channels == conv.out_channels == conv.groups > 1:
+        return "filters of depthwise convolutions are too small to gain from being mixed in place"
+    if conv.positions > _FUSED_POSITIONS:
+        return f"filters are mixed in place for at most {_FUSED_POSITIONS} positions, got {conv.positions}"
+    if conv.batch == 0:
+        return "there is nothing to run: the batch is empty"
     return None
 
 

@@ -5,9 +5,12 @@ Writes one line for each kernel: blocks, registers, bytes spilled, bytes of shar
 Usage: python tests/kernels/triton/compiled.py CAPABILITY DTYPE (tf32 | exact) CASE...
 """
 
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from drconv.kernels.triton import convolution, launch
+from drconv.kernels.triton import convolution, infer, launch  # noqa: F401
+from drconv.layers import DRConv2d
 from tests.kernels.cases import Case, make
 from tests.kernels.triton.small import call
 
@@ -68,6 +72,17 @@ class Compiler:
         sys.stdout.write(f"{name} {described(made, constants)}\n")
 
 
+@contextmanager
+def pretended_interpreter() -> Iterator[None]:
+    """Let the choice of a backend believe that the CPU will do, which it does where nothing runs."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    assert not launch.is_interpreted()  # all are imported, `infer` too, so that it is too late to interpret them
+    try:
+        yield
+    finally:
+        del os.environ["TRITON_INTERPRET"]
+
+
 def described(made: Any, constants: dict[str, Any]) -> str:
     """Return resources of a kernel as the assembler has counted them."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -91,9 +106,14 @@ def compile_all(capability: int, dtype: torch.dtype, names: list[str], size: tup
             mask = convolution.guided_mask(problem.guided_feature)
             convolution.forward(told, *tensors, mask, problem.bias)
             convolution.backward(told, problem.grad_output, *tensors, mask, (True, True, True))
+    if "layer" in names:
+        for generator in ("pooled", "basis"):
+            layer = DRConv2d(64, 96, 1, filter_generator=generator, backend="triton").to(dtype)
+            with torch.no_grad(), pretended_interpreter():
+                layer(torch.randn(2, 64, 14, 14, dtype=dtype).contiguous(memory_format=torch.channels_last))
 
 
 if __name__ == "__main__":
     capability, dtype, tf32, *names = sys.argv[1:]
     torch.backends.cuda.matmul.allow_tf32 = tf32 == "tf32"
-    compile_all(int(capability), getattr(torch, dtype), names or [case.name for case in CASES], (40, 36))
+    compile_all(int(capability), getattr(torch, dtype), names or [*(case.name for case in CASES), "layer"], (40, 36))

@@ -27,12 +27,13 @@ def kernels(lines: list[str]) -> set[str]:
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
-    lines = compiled(tmp_path, "90", "bfloat16", "exact", "pointwise", "3x3", "depthwise")
+    lines = compiled(tmp_path, "90", "bfloat16", "exact", "pointwise", "3x3", "depthwise", "layer")
     assert kernels(lines) == {
         "regions._mask_kernel", "regions._count_kernel", "regions._place_kernel", "tile_products._tile_kernel",
         "filter_gradient._filter_kernel", "products._products_kernel", "input_gradient._taps_kernel",
         "depthwise._forward_kernel", "depthwise._input_kernel", "depthwise._filter_kernel",
-        "depthwise._products_kernel",
+        "depthwise._products_kernel", "layer_stages._pool_kernel", "layer_stages._guide_kernel",
+        "mixed_tiles._mixed_kernel",
     }  # fmt: skip
     forward = next(line for line in lines if line.startswith("tile_products"))
     assert "wgmma" in forward, "half precision is for the tensor cores"
