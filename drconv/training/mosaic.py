@@ -33,7 +33,7 @@ SPLITS = MappingProxyType(
 """The parts of the data and their random numbers. Only `train` has new images in every epoch."""
 
 PHOTO_CLASS = "photo"
-"""The class of images whose largest object shows a photo."""
+"""The class of images whose largest region shows a photo."""
 
 _LEAST_SIZE = 16
 _SHARED_COLOR = 0.5  # share of images whose regions have one base colour; fewer of photos, which differ less
@@ -50,7 +50,7 @@ class Mosaic(NamedTuple):
         levels: RGB 0 to 1, `[S, S, 3]`.
         region_map: true region of every pixel, `[S, S]`.
         families: name of every region's texture, by region.
-        label: family of the largest object.
+        label: family of the largest region.
     """
 
     levels: Array
@@ -60,7 +60,7 @@ class Mosaic(NamedTuple):
 
 
 class MosaicDataset(SampleDataset):
-    """Images of textured regions, with the texture of the largest object as label and the true map beside.
+    """Images of textured regions, with the texture of the largest region as label and the true map beside.
 
     Args:
         size: number of images; of an epoch where the split is `train`.
@@ -192,8 +192,7 @@ def draw_mosaic(
             levels[inside] = texture
     levels = _finished(rng, plane, layout, levels)
     sizes = np.bincount(layout.region_map.ravel(), minlength=count)
-    largest = layout.first_object + int(sizes[layout.first_object :].argmax())
-    return Mosaic(levels, layout.region_map, families, families[largest])
+    return Mosaic(levels, layout.region_map, families, families[int(sizes.argmax())])
 
 
 def _patterned(

@@ -92,17 +92,16 @@ def test_the_map_has_two_to_five_regions_without_gaps_and_none_is_tiny() -> None
     assert set(counts) == {2, 3, 4, 5}
 
 
-def test_the_label_is_the_texture_of_the_largest_object() -> None:
-    """A ground is no object: with the same drawing, its share must not decide."""
+def test_the_label_is_the_texture_of_the_largest_region() -> None:
+    """Ground or object: what most of the image shows decides."""
     dataset = MosaicDataset(80, 32, seed=4)
-    larger_ground = 0
+    regions = set()
     for index in range(80):
         mosaic = dataset.mosaic(index)
-        shares = np.bincount(mosaic.region_map.ravel())
-        larger_ground += mosaic.label != mosaic.families[shares.argmax()]
-        if mosaic.label == mosaic.families[0]:  # cells: all regions are objects
-            assert shares[0] == shares.max()
-    assert larger_ground > 20
+        largest = int(np.bincount(mosaic.region_map.ravel()).argmax())
+        assert mosaic.label == mosaic.families[largest]
+        regions.add(largest)
+    assert len(regions) > 2
 
 
 def test_an_image_shows_the_pattern_of_its_map() -> None:
@@ -163,12 +162,12 @@ def test_golden() -> None:
 
 
 GOLDEN: tuple[tuple[str, str, tuple[float, ...], tuple[float, float, float]], ...] = (
-    ("cloud ridges scales", "ridges", (0.756, 0.148, 0.096), (0.2596, 0.3746, 0.2937)),
+    ("cloud ridges scales", "cloud", (0.756, 0.148, 0.096), (0.2596, 0.3746, 0.2937)),
     ("ramp grid plaid terraces grain", "plaid", (0.197, 0.052, 0.306, 0.293, 0.152), (0.4032, 0.4843, 0.4627)),
-    ("labyrinth sine grid", "grid", (0.523, 0.256, 0.221), (0.6698, 0.6467, 0.3486)),
+    ("labyrinth sine grid", "labyrinth", (0.523, 0.256, 0.221), (0.6698, 0.6467, 0.3486)),
     ("flat terraces straw patches", "straw", (0.206, 0.157, 0.326, 0.311), (0.6794, 0.6339, 0.4513)),
-    ("dots weave check", "check", (0.892, 0.036, 0.073), (0.2692, 0.5859, 0.4129)),
-    ("terraces pebbles", "pebbles", (0.938, 0.062), (0.5807, 0.4051, 0.1432)),
+    ("dots weave check", "dots", (0.892, 0.036, 0.073), (0.2692, 0.5859, 0.4129)),
+    ("terraces pebbles", "terraces", (0.938, 0.062), (0.5807, 0.4051, 0.1432)),
 )
 
 
