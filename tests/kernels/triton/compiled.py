@@ -2,7 +2,8 @@
 
 Writes one line for each kernel: blocks, registers, bytes spilled, bytes of shared memory, and the units it uses.
 
-Usage: python tests/kernels/triton/compiled.py CAPABILITY DTYPE (tf32 | exact) CASE...
+Usage: python tests/kernels/triton/compiled.py CAPABILITY DTYPE (tf32 | exact | wide) CASE..., where wide is exact with
+offsets of 64 bits.
 """
 
 import os
@@ -114,6 +115,8 @@ def compile_all(capability: int, dtype: torch.dtype, names: list[str], size: tup
 
 
 if __name__ == "__main__":
-    capability, dtype, tf32, *names = sys.argv[1:]
-    torch.backends.cuda.matmul.allow_tf32 = tf32 == "tf32"
+    capability, dtype, how, *names = sys.argv[1:]
+    torch.backends.cuda.matmul.allow_tf32 = how == "tf32"
+    if how == "wide":
+        launch._INDEX_LIMIT = 0
     compile_all(int(capability), getattr(torch, dtype), names or [*(case.name for case in CASES), "layer"], (40, 36))

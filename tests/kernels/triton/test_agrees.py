@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from drconv.kernels.triton import depthwise, filter_gradient, input_gradient, launch
 from drconv.ops import guided_mask, region_conv2d
 from tests.kernels.cases import Case, make
 from tests.kernels.pixel_loop import Answer, pixel_loop
@@ -81,6 +82,50 @@ def test_scores_in_any_dtype(device: torch.device) -> None:
         found = ROW.guided_mask()(scores.to(dtype).to(device))
         assert found.dtype == torch.int32
         assert torch.equal(found.cpu().long(), guided_mask(scores.to(dtype)))
+
+
+@pytest.mark.parametrize("name", ["pointwise-shared", "3x2-stride-dilation", "depthwise-strided"])
+def test_wide_offsets(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_INDEX_LIMIT", 0)
+    problem = make(case(name), torch.float32)
+    assert_answers_near(run(problem, device), pixel_loop(problem), TIGHT)
+
+
+def test_which_tensors_need_wide_offsets() -> None:
+    last = 2**31
+    assert not launch.needs_wide([torch.empty(last, device="meta")])
+    assert launch.needs_wide([torch.empty(1, device="meta"), torch.empty(last + 1, device="meta")])
+    assert launch.needs_wide([torch.empty(1, device="meta").expand(2, 3).as_strided((2, 3), (last, 1))])
+    assert not launch.needs_wide([torch.empty(1, device="meta").expand(last, 3)])
+
+
+@pytest.mark.parametrize("name", ["3x3", "3x3-shared", "depthwise-shared"])
+def test_work_in_parts(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What taps give is held for one sample at a time, and regions are summed in several parts."""
+    monkeypatch.setattr(input_gradient, "_HELD", 1)
+    monkeypatch.setattr(filter_gradient, "_LEAST", 1)
+    parts = []
+    add = filter_gradient.add_parts
+    monkeypatch.setattr(filter_gradient, "add_parts", lambda p, t, w: parts.append(len(t)) or add(p, t, w))
+    monkeypatch.setattr(depthwise, "add_parts", filter_gradient.add_parts)
+    problem = make(replace(case(name), regions=2), torch.float32)
+    assert_answers_near(run(problem, device), pixel_loop(problem), TIGHT)
+    assert parts[0] > 1
+
+
+def test_tf32_is_followed(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.precision(torch.float32) == "ieee"
+    problem = make(case("pointwise"), torch.float32)
+    expected = pixel_loop(problem)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert launch.precision(torch.float32) == "tf32"
+        assert launch.precision(torch.bfloat16) == "ieee"
+        assert_answers_near(run(problem, device), expected, 2e-3)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert launch.precision(torch.float32) == "ieee"
 
 
 def test_deterministic(device: torch.device) -> None:

@@ -43,6 +43,13 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_every_kernel_compiles_with_wide_offsets(tmp_path: Path) -> None:
+    lines = compiled(tmp_path, "80", "float16", "wide", "pointwise", "3x3", "depthwise", "layer")
+    assert len(kernels(lines)) == 14
+    assert all("WIDE=True" in line for line in lines if "WIDE" in line)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("products", ["exact", "tf32"])
 def test_float32_compiles_for_ampere_and_uses_tensor_cores_only_if_asked(products: str, tmp_path: Path) -> None:
     lines = compiled(tmp_path, "80", "float32", products, "pointwise")
