@@ -14,10 +14,12 @@ from drconv.errors import DrconvError
 from drconv.version import __version__
 from drconv_cli.commands.compare import compare
 from drconv_cli.commands.env import env
+from drconv_cli.commands.evaluate import evaluate
 from drconv_cli.commands.flops import flops
 from drconv_cli.commands.models import models
 from drconv_cli.commands.profile import profile
 from drconv_cli.commands.schema import schema
+from drconv_cli.commands.train import train
 from drconv_cli.commands.visualize import visualize
 from drconv_cli.output import notice, stdout_for_data
 
@@ -48,7 +50,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Dynamic region-aware convolution: count it, time it, draw its regions.",
+    help="Dynamic region-aware convolution: count it, time it, train it, draw its regions.",
 )
 
 
@@ -61,7 +63,7 @@ def _with_stdout_for_data(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _command in (flops, profile, visualize, compare, models, env, schema):
+for _command in (flops, profile, visualize, compare, train, evaluate, models, env, schema):
     app.command()(_with_stdout_for_data(_command))
 
 

@@ -13,7 +13,7 @@ __all__ = ["schema"]
 
 
 def schema(
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="One of: flops, profile.")],
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="One of: evaluate, flops, profile, train.")],
     as_json: JsonOpt = False,
     output: OutputOpt = None,
     force: ForceOpt = False,

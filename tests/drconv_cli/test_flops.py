@@ -71,7 +71,8 @@ def test_the_schema_refuses_what_is_not_in_it(run_cli: Cli) -> None:
 
 def test_schema_of_an_unknown_command(run_cli: Cli, tmp_path: Path) -> None:
     assert (
-        run_cli("schema", "__init__.py").err == "drconv: error: unknown schema '__init__.py'; known: flops, profile\n"
+        run_cli("schema", "__init__.py").err
+        == "drconv: error: unknown schema '__init__.py'; known: evaluate, flops, profile, train\n"
     )
     done = run_cli("schema", "flop")
     assert (done.code, done.err) == (1, "drconv: error: unknown schema 'flop'; did you mean flops?\n")

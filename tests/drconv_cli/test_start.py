@@ -15,6 +15,8 @@ COMMANDS = [
     ["flops", "--help"],
     ["profile", "--help"],
     ["visualize", "--help"],
+    ["train", "--help"],
+    ["evaluate", "--help"],
     ["env", "-h"],
 ]
 

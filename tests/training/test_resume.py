@@ -4,14 +4,9 @@ import errno
 import json
 import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -55,14 +50,14 @@ def test_stopped_anywhere_and_resumed_ends_with_the_same_bits(variant: str, tmp_
     whole = RunFiles(tmp_path / "whole")
     run_training(trainer(options), TINY, whole)
     # The 6 steps of an epoch are followed by 3 batches of validation; this also stops in the middle of those.
-    for call in (1, 5, 6, 8, 9 + 9 + 4):
+    for call in (1, 5, 6, 8, 9 + 9 + 4) if variant.startswith("adamw") else (4,):
         files = RunFiles(tmp_path / f"stopped at {call}")
         with pytest.raises(StoppedError, match=r"checkpoint\.safetensors is written"):
             run_training(trainer(options), TINY, files, should_stop=stops_at(call))
         assert not files.weights.exists()
         torch.manual_seed(call)  # what the generator holds now must not matter
         torch.rand(call)
-        run_training(trainer(options, workers=call == 5), TINY, files, resume=True)
+        run_training(trainer(options, workers=call in (4, 5)), TINY, files, resume=True)
         assert files.weights.read_bytes() == whole.weights.read_bytes(), call
         mine, theirs = tensors_and_history(files), tensors_and_history(whole)
         assert mine[0].keys() == theirs[0].keys()
@@ -80,42 +75,6 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
         run_training(Trainer(make(), TinyData(), replace(OPTIONS, seed=seed)), TINY, files)
     first, second = (read_state_dict(tmp_path / str(seed) / "weights.safetensors") for seed in (1, 2))
     assert any(not torch.equal(first[name], second[name]) for name in first if name.endswith("weight"))
-
-
-_RUN = """
-import sys
-from pathlib import Path
-from tests.training.test_resume import TINY, OPTIONS, trainer
-from drconv.training import RunFiles, run_training
-files = RunFiles(Path(sys.argv[1]))
-print("starting", flush=True)
-run_training(trainer(), TINY, files, resume=True, checkpoint_every=2, progress=lambda *step: print(*step, flush=True))
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_a_random_step_and_resumed(tmp_path: Path) -> None:
-    def start(folder: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _RUN, str(tmp_path / folder)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-    whole = start("whole")
-    assert whole.communicate()[0]
-    assert whole.returncode == 0
-    lines = Random(time.time_ns()).randrange(2, 24)
-    killed = start("killed")
-    assert killed.stdout is not None
-    for _ in range(lines):
-        killed.stdout.readline()
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    resumed = start("killed")
-    resumed.communicate()
-    assert resumed.returncode == 0
-    both = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("whole", "killed")]
-    assert both[0] == both[1], f"killed after {lines} lines"
 
 
 def stopped(folder: Path) -> RunFiles:

@@ -1,0 +1,241 @@
+"""`drconv train`: train a classifier, and write weights that every command can load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from drconv.errors import StoppedError, TrainingError
+from drconv_cli.options import MODEL_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, apart
+from drconv_cli.output import Destination, emit, envelope, notice, progress
+from drconv_cli.stopping import stop_on_signals
+from drconv_cli.trained import check_run, describe_model, draw_curves, parse_settings, plan_of, say_epoch, start_anew
+
+if TYPE_CHECKING:
+    from drconv.training import Trainer, TrainingOptions
+
+__all__ = ["train"]
+
+DATA_HELP = "mosaic (built in), mosaic+photos, a folder of class folders, or hf:NAME."
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)],
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Keyword of the model, as in num_regions=4; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    convert: ConvertOpt = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of checkpoint, weights, log and curves.")
+    ] = Path("drconv-run"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's checkpoint; start if there is none.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read data and build the model, say what would be done, and stop.")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Start from these settings: shufflenet, dyconv_mobilenet_v2, dyconv_mobilenet_v3, dyconv_resnet.",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default="20")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images per step, of all processes together.", show_default="64"),
+    ] = None,
+    image_size: Annotated[int, typer.Option("--image-size", min=8, help="Side of the images, in pixels.")] = 64,
+    optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", show_default="adamw")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", show_default="0.005")] = None,
+    momentum: Annotated[float | None, typer.Option("--momentum", help="Of SGD.", show_default="0.9")] = None,
+    nesterov: Annotated[
+        bool | None, typer.Option("--nesterov/--no-nesterov", help="Of SGD.", show_default="on")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Not of norms and biases.", show_default="0.02")
+    ] = None,
+    schedule: Annotated[
+        Literal["cosine", "linear", "step", "constant"] | None, typer.Option("--schedule", show_default="cosine")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option("--warmup", min=0, help="Steps in which the rate rises.", show_default="50")
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option("--label-smoothing", show_default="0")] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option("--ema", help="Decay of a running average of the weights, such as 0.999.", show_default="none"),
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option("--clip", help="Largest norm of all gradients; 0 is none.", show_default="5")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16", "float64"] | None,
+        typer.Option("--precision", help="bfloat16 and float16 are mixed precision.", show_default="float32"),
+    ] = None,
+    freeze_norm: Annotated[
+        bool | None, typer.Option("--freeze-norm", help="Keep BatchNorm's statistics as they are.", show_default="off")
+    ] = None,
+    temperature: Annotated[
+        str | None,
+        typer.Option(
+            "--temperature", metavar="FIRST:LAST[:EPOCHS]", help="Of DyConv's attention.", show_default="30:1:10"
+        ),
+    ] = None,
+    guide_supervision: Annotated[
+        float | None,
+        typer.Option(
+            "--guide-supervision",
+            metavar="WEIGHT",
+            help="Weight of a loss on the guides against true region maps (mosaic). Not in the papers.",
+            show_default="0",
+        ),
+    ] = None,
+    augment: Annotated[
+        Literal["none", "light", "standard"] | None,
+        typer.Option("--augment", help="Of the training images.", show_default="standard; of mosaics none"),
+    ] = None,
+    train_size: Annotated[
+        int | None,
+        typer.Option("--train-size", min=1, help="Training images per epoch.", show_default="all; 12000 mosaics"),
+    ] = None,
+    validation_size: Annotated[
+        int | None,
+        typer.Option("--validation-size", min=1, help="Validation images.", show_default="all; 1000 mosaics"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of weights, order and data.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make images; 0 is none.")] = 0,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option("--checkpoint-every", metavar="STEPS", min=1, help="Also inside an epoch.", show_default="epochs"),
+    ] = None,
+    save_dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option("--save-dtype", help="Of the weights at the end.")
+    ] = "float32",
+    download: Annotated[bool, typer.Option("--download", help="Let hf:NAME fetch what is not here yet.")] = False,
+    device: DeviceOpt = "auto",
+    format: FormatOpt = None,
+    as_json: JsonOpt = False,
+    force: ForceOpt = False,
+) -> None:
+    """Train a classifier from random weights.
+
+    Writes weights.safetensors, which knows its model, checkpoint.safetensors, log.jsonl and curves.png. SIGTERM and
+    Ctrl-C finish the step and keep everything; --resume goes on, on a CPU bit for bit. Under torchrun the processes
+    train together.
+    """
+    destination = Destination.of(format, as_json, None, force)
+    apart("--dry-run", dry_run, {"--resume": resume, "--checkpoint-every": checkpoint_every})
+    apart("--resume", resume, {"--force": force})
+    keywords = parse_settings(settings)
+    span = _parse_temperature(temperature)
+    from drconv.training import RunFiles, TrainingOptions, join_team
+
+    options = TrainingOptions.of(
+        recipe, epochs=epochs, batch_size=batch_size, optimizer=optimizer, lr=lr, momentum=momentum, nesterov=nesterov,
+        weight_decay=weight_decay, schedule=schedule, warmup_steps=warmup, label_smoothing=label_smoothing, ema=ema,
+        clip=clip, precision=precision, freeze_norm=freeze_norm, guide_supervision=guide_supervision, augment=augment,
+        seed=seed, **span,
+    )  # fmt: skip
+    files = RunFiles(output)
+    if not dry_run:
+        check_run(files, resume, force)
+    # Only now: no process writes before all have looked.
+    with join_team(device) as team:
+        from drconv.analysis import environment
+        from drconv.training import run_training
+        from drconv.training.data import load_data
+
+        loaded = load_data(
+            data, image_size=image_size, seed=seed, augment=augment, train_size=train_size,
+            validation_size=validation_size, allow_download=download,
+        )  # fmt: skip
+        if model is None and team.leads:
+            from drconv.models import DEFAULT_MODEL
+
+            notice(f"no model named: using {DEFAULT_MODEL}")
+        description = describe_model(model, keywords, convert, image_size, loaded.class_names)
+        trainer = _trainer(description, loaded, options, team, workers)
+        arguments = {
+            "data": data, "model": description.model, "set": keywords, "convert": convert or [], "output": output,
+            "recipe": recipe, **options.to_dict(), "image_size": image_size, "workers": workers, "resume": resume,
+            "checkpoint_every": checkpoint_every, "save_dtype": save_dtype, "device": str(team.device),
+        }  # fmt: skip
+        if dry_run:
+            plan = plan_of(trainer, description)
+            if team.leads:
+                emit(plan, envelope("train", arguments, environment(team.device), plan), destination)
+            return
+        if team.leads and not resume:
+            start_anew(files)
+        title = f"{description.model} on {loaded.name}"
+        try:
+            with stop_on_signals(team.leads) as should_stop, progress() as step:
+                report = run_training(
+                    trainer,
+                    description,
+                    files,
+                    resume=resume,
+                    checkpoint_every=checkpoint_every,
+                    save_dtype=save_dtype,
+                    should_stop=should_stop,
+                    progress=step if team.leads else _ignore,
+                    on_epoch=lambda record: say_epoch(record, options.epochs),
+                    notice=notice,
+                )
+        except (StoppedError, TrainingError) as error:
+            # Raised in every process, and said by one.
+            if not team.leads:
+                raise typer.Exit(1) from error
+            draw_curves(trainer.history, files, title)
+            raise
+        if team.leads:
+            draw_curves(report.history, files, title)
+            emit(report, envelope("train", arguments, environment(team.device), report), destination)
+            notice(f"wrote {files.weights}, {files.log.name}, {files.curves.name} and {files.checkpoint.name}")
+
+
+def _trainer(description: Any, data: Any, options: TrainingOptions, team: Any, workers: int) -> Trainer:
+    """Build the model with the weights that its seed gives, and what trains it."""
+    import torch
+
+    from drconv.models import build_described
+    from drconv.training import Trainer
+
+    torch.manual_seed(options.seed)
+    model = build_described(description)
+    return Trainer(model, data, options, team=team, workers=workers)
+
+
+def _parse_temperature(text: str | None) -> dict[str, Any]:
+    """Read `FIRST:LAST[:EPOCHS]`.
+
+    Raises:
+        typer.BadParameter: the text is not in that form.
+    """
+    if text is None:
+        return {}
+    parts = text.split(":")
+    try:
+        first, last = float(parts[0]), float(parts[1])
+        epochs = int(parts[2]) if len(parts) > 2 else None
+    except (ValueError, IndexError):
+        first, last, epochs = 0.0, 0.0, None
+    if not (0 < first < float("inf") and 0 < last < float("inf")) or len(parts) > 3 or (epochs or 1) < 1:
+        raise typer.BadParameter(f"--temperature must be FIRST:LAST[:EPOCHS], such as 30:1:10, got {text!r}")
+    return {"temperature": (first, last), "temperature_epochs": epochs}
+
+
+def _ignore(name: str, done: int, total: int) -> None:
+    """Show nothing."""
