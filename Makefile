@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm
 	@touch $@
 
-demo: $(STAMP)  ## Draw the regions of a real photo (matplotlib's grace_hopper.jpg) into demo/.
+demo: $(STAMP)  ## Draw the trained regions of a real photo (matplotlib's grace_hopper.jpg) into demo/.
 	$(BIN)/drconv visualize "$$($(BIN)/python -c 'import matplotlib.cbook as c; print(c.get_sample_data("grace_hopper.jpg", asfileobj=False))')" -o demo --force
 	@echo "The picture is $(CURDIR)/demo/grace_hopper.png"
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         set_backend,
         set_temperature,
     )
-    from drconv.models import create_model, list_models, register_model
+    from drconv.models import create_model, list_models, load_demo_model, register_model
     from drconv.ops import guided_mask, region_conv2d
     from drconv.regions import visualize
 
@@ -50,6 +50,7 @@ _HOMES = {
     "fused_inference": "drconv.layers",
     "guided_mask": "drconv.ops",
     "list_models": "drconv.models",
+    "load_demo_model": "drconv.models",
     "optimize_for_inference": "drconv.layers",
     "profile_layer": "drconv.analysis",
     "profile_model": "drconv.analysis",
@@ -80,6 +81,7 @@ __all__ = [
     "fused_inference",
     "guided_mask",
     "list_models",
+    "load_demo_model",
     "optimize_for_inference",
     "profile_layer",
     "profile_model",

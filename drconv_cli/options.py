@@ -46,8 +46,8 @@ def _checked_conversions(value: list[str] | None) -> list[str] | None:
 
 
 MODEL_HELP = (
-    "A name from `drconv models`, timm:NAME, torchvision:NAME, package.module:factory, or path/file.py:factory "
-    "(whose code is run)."
+    "A name from `drconv models`, demo (trained weights that ship with drconv), timm:NAME, torchvision:NAME, "
+    "package.module:factory, or path/file.py:factory (whose code is run)."
 )
 
 ModelArg = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]

@@ -56,6 +56,7 @@ def open_target(
     convert: Sequence[str] | None = None,
     *,
     allow_meta: bool = False,
+    prefers_demo: bool = False,
 ) -> Target:
     """Build the named model, or the default one, with seeded random weights or those of a checkpoint.
 
@@ -67,15 +68,20 @@ def open_target(
         seed: of random weights.
         convert: values of --convert, applied in order.
         allow_meta: whether the device may be "meta", where tensors have shapes and no values.
+        prefers_demo: whether without a model, a checkpoint and a conversion it is the one that ships with the package,
+            with its weights.
     """
     # torch is imported here and not above, so that help and usage errors come at once.
     import torch
 
     from drconv.analysis import find_device
-    from drconv.models import has_random_weights, input_size_of
+    from drconv.models import DEMO, DEMO_REMARK, has_random_weights, input_size_of
 
     on_meta = allow_meta and device == "meta"
     where = torch.device("meta") if on_meta else find_device(device)
+    if prefers_demo and model is None and checkpoint is None and not convert:
+        model = DEMO
+        notice(f"no model named: using the weights that ship with drconv, --model {DEMO}; {DEMO_REMARK}")
     name, weights_file, description = _identify(model, checkpoint)
     torch.manual_seed(seed)
     with torch.device("meta") if on_meta else nullcontext():
@@ -88,7 +94,10 @@ def open_target(
         built, done = _convert(built, convert)
         made = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
         weights = f"random weights (seed {seed})" if is_random else made + (_UNTRAINED if done else "")
-    arguments: dict[str, Any] = {"model": name, "checkpoint": weights_file, "device": str(where), "seed": seed}
+    if name == DEMO:
+        weights = f"the weights that ship with drconv ({DEMO_REMARK})" + weights.partition(str(weights_file))[2]
+    asked_file = None if name == DEMO else weights_file
+    arguments: dict[str, Any] = {"model": name, "checkpoint": asked_file, "device": str(where), "seed": seed}
     arguments |= {"convert": list(convert or ()), "converted": done}
     layers = ", ".join(dict.fromkeys(parse_conversion(text).layer for text in convert or ()))
     built_as = name if description is None else description.model
@@ -102,12 +111,12 @@ def _identify(model: str | None, checkpoint: Path | None) -> tuple[str, Path | N
     Raises:
         CheckpointError: a file of weights that stands for a model does not say which.
     """
-    from drconv.models import DEFAULT_MODEL, described_without_code, is_weights_file, read_description
+    from drconv.models import DEFAULT_MODEL, described_without_code, is_weights_file, read_description, weights_file
 
     if model is not None and is_weights_file(model):
         if checkpoint is not None:
             raise ArgumentError(f"{model} holds weights already; give it or --checkpoint {checkpoint}, not both")
-        return model, Path(model), described_without_code(model)
+        return model, weights_file(model), described_without_code(weights_file(model))
     description = None if checkpoint is None else read_description(checkpoint)
     if model is None and checkpoint is not None and description is not None:
         description = described_without_code(checkpoint)

@@ -51,6 +51,7 @@ def test_any_other_wheel_is_for_every_platform_and_has_the_sources(tmp_path: Pat
     names = zipfile.ZipFile(wheel).namelist()
     assert "drconv/kernels/native/libdrconv_native.so" not in names
     assert {f"drconv/kernels/native/{name}" for name in ("kernels.cpp", "dispatch.cpp", "tiles.h")} <= set(names)
+    assert "drconv/models/weights/drconv_shufflenet_v2_demo.safetensors" in names
     assets = ROOT / "drconv" / "viz" / "page" / "assets"
     assert {str(path.relative_to(ROOT)) for path in assets.iterdir()} <= set(names)
     assert {path.suffix for path in assets.iterdir()} == {".html", ".css", ".js"}

@@ -4,8 +4,9 @@ from drconv.models import mobilefacenet, mobilenet_v1, mobilenet_v2, mobilenet_v
 from drconv.models.build import build_model
 from drconv.models.calibrate import calibrate_batch_norm, has_fresh_batch_norm
 from drconv.models.checkpoint import fits_by_name, load_checkpoint, load_state, read_metadata, read_state_dict
+from drconv.models.demo import DEMO, DEMO_REMARK, DEMO_WEIGHTS, load_demo_model
 from drconv.models.description import METADATA_KEY, ConvertedLayers, ModelDescription, build_described
-from drconv.models.load import has_random_weights, input_size_of, is_weights_file, load_model
+from drconv.models.load import has_random_weights, input_size_of, is_weights_file, load_model, weights_file
 from drconv.models.network import Network
 from drconv.models.registry import (
     DEFAULT_MODEL,
@@ -20,6 +21,9 @@ from drconv.models.weights import SaveDtype, described_without_code, load_descri
 
 __all__ = [
     "DEFAULT_MODEL",
+    "DEMO",
+    "DEMO_REMARK",
+    "DEMO_WEIGHTS",
     "METADATA_KEY",
     "MODELS",
     "ConvertedLayers",
@@ -40,6 +44,7 @@ __all__ = [
     "is_weights_file",
     "list_models",
     "load_checkpoint",
+    "load_demo_model",
     "load_described",
     "load_model",
     "load_state",
@@ -54,4 +59,5 @@ __all__ = [
     "resnet",
     "save_weights",
     "shufflenet_v2",
+    "weights_file",
 ]

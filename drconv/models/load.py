@@ -1,9 +1,10 @@
 """From what a user writes to a model.
 
-A registered name, `timm:NAME`, `torchvision:NAME`, `package.module:factory`, `path/file.py:factory`, or a
-`.safetensors` file that says which model it is for.
+A registered name, `timm:NAME`, `torchvision:NAME`, `package.module:factory`, `path/file.py:factory`, a `.safetensors`
+file that says which model it is for, or `demo`.
 """
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,10 +12,11 @@ from torch import nn
 from drconv.errors import ArgumentError
 from drconv.models.build import build_model
 from drconv.models.collection import COLLECTIONS, timm_input_size
+from drconv.models.demo import DEMO, DEMO_WEIGHTS
 from drconv.models.registry import MODELS, InputSize, default_input_size
 from drconv.models.weights import described_without_code, load_described
 
-__all__ = ["has_random_weights", "input_size_of", "is_weights_file", "load_model"]
+__all__ = ["has_random_weights", "input_size_of", "is_weights_file", "load_model", "weights_file"]
 
 
 def load_model(spec: str, **arguments: Any) -> nn.Module:
@@ -25,7 +27,7 @@ def load_model(spec: str, **arguments: Any) -> nn.Module:
             `where:factory`, where being an importable module or a Python file, and factory a function or class without
             required arguments that gives an `nn.Module` (or such a module itself). Modules are also looked for in the
             current directory. The code of that file or module is run. Or a `.safetensors` file as `drconv train` writes
-            it, which says which model it is for.
+            it, which says which model it is for; `demo` is the one that ships with the package.
         **arguments: keywords of the builder or factory; a file of weights takes none.
 
     Returns:
@@ -41,12 +43,17 @@ def load_model(spec: str, **arguments: Any) -> nn.Module:
         return build_model(spec, **arguments)
     if arguments:
         raise ArgumentError(f"{spec} holds a finished model, which takes no {', '.join(arguments)}")
-    return load_described(spec)[0]
+    return load_described(weights_file(spec))[0]
 
 
 def is_weights_file(spec: str) -> bool:
     """Return whether a specification is a file of weights."""
-    return spec.endswith(".safetensors")
+    return spec == DEMO or spec.endswith(".safetensors")
+
+
+def weights_file(spec: str) -> Path:
+    """Return the file that a specification is, if it is one."""
+    return DEMO_WEIGHTS if spec == DEMO else Path(spec)
 
 
 def has_random_weights(spec: str) -> bool:
@@ -65,7 +72,7 @@ def input_size_of(spec: str, model: nn.Module) -> InputSize:
         The registered size, timm's, or else (3, 224, 224).
     """
     if is_weights_file(spec):
-        return described_without_code(spec).input_size
+        return described_without_code(weights_file(spec)).input_size
     if spec in MODELS:
         return default_input_size(spec)
     return timm_input_size(model) or (3, 224, 224)

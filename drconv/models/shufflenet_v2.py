@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from drconv.checks import flag, pick, positive
+from drconv.errors import ArgumentError
 from drconv.layers import DRConv2d, GuideConv2d
 from drconv.models.forms import register_dyconv
 from drconv.models.network import Network
@@ -119,7 +120,7 @@ class ShuffleNetV2(Network):
     """ShuffleNetV2 classifier, `[B, in_channels, H, W]` to logits `[B, num_classes]`.
 
     Args:
-        channels: of the stem, the three stages and the last convolution.
+        channels: of the stem, the stages (three, in the paper) and the last convolution.
         num_classes: of the classifier.
         in_channels: of the image.
         placement: which 1x1 convolutions of the right branches are `DRConv2d`: "none", "first", "last" or "both".
@@ -133,6 +134,8 @@ class ShuffleNetV2(Network):
             released DRConv code, and none shuffles at its end, as in torchvision.
         features_only: no head; `forward` gives the last maps at strides 2, 4, 8, 16 and 32, those before the last 1x1
             convolution.
+        repeats: blocks of each stage.
+        stem_pool: whether a max pool halves the stem's map. Without it all maps behind are twice as large.
     """
 
     def __init__(
@@ -150,15 +153,22 @@ class ShuffleNetV2(Network):
         ends_bias: bool = False,
         shuffle_first: bool = False,
         features_only: bool = False,
+        repeats: Sequence[int] = (4, 8, 4),
+        stem_pool: bool = True,
     ) -> None:
-        stem, second, third, fourth, last_channels = channels
-        super().__init__((stem, stem, second, third, fourth), features_only)
+        stem, *widths, last_channels = channels
+        super().__init__((stem, *(stem,) * stem_pool, *widths), features_only)
         flags = {"share_guide": share_guide, "ends_bias": ends_bias, "shuffle_first": shuffle_first}
+        flags["stem_pool"] = stem_pool
         for name, value in flags.items():
             flag(name, value)
         pick("placement", placement, ("none", "first", "last", "both"))
         positive("num_classes", num_classes)
         positive("in_channels", in_channels)
+        if len(repeats) != len(widths) or not repeats:
+            raise ArgumentError(f"repeats must have one number per stage, got repeats={repeats}, channels={channels}")
+        for number in repeats:
+            positive("repeats", number)
 
         def region_pointwise(in_channels: int, out_channels: int) -> nn.Module:
             return DRConv2d(
@@ -187,18 +197,22 @@ class ShuffleNetV2(Network):
 
         unit = partial(conv_unit, bias=ends_bias, activation=partial(nn.ReLU, inplace=True))
         self.conv1 = unit(in_channels, stem, 3, 2)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.stage2 = stage(stem, second, 4)
-        self.stage3 = stage(second, third, 8)
-        self.stage4 = stage(third, fourth, 4)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if stem_pool else None
+        before = stem
+        # Numbered from 2, as in the paper, where the stem is the first.
+        self._stage_names = tuple(f"stage{number}" for number in range(2, 2 + len(widths)))
+        for name, width, repeat in zip(self._stage_names, widths, repeats, strict=True):
+            self.add_module(name, stage(before, width, repeat))
+            before = width
         if not features_only:
-            self.conv5 = unit(fourth, last_channels)
+            self.conv5 = unit(before, last_channels)
             self.pool = nn.AdaptiveAvgPool2d(1)
             self.fc = nn.Linear(last_channels, num_classes)
 
-    def stages(self) -> list[list[nn.Module]]:
-        """Return the stem, the pooling, and the three stages of blocks."""
-        return [[self.conv1], [self.maxpool], [self.stage2], [self.stage3], [self.stage4]]
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """Return the stem, the pooling if there is one, and the stages of blocks."""
+        pool = [] if self.maxpool is None else [[self.maxpool]]
+        return [[self.conv1], *pool, *([self.get_submodule(name)] for name in self._stage_names)]
 
     def forward_head(self, last_map: Tensor) -> Tensor:
         """Return the logits, `[B, num_classes]`."""
@@ -245,3 +259,17 @@ for _width, _channels in _CHANNELS.items():
         f"{_title}, DyConv in all convolutions but the first",
         blocks="stage*",
     )
+
+register_model(
+    partial(
+        ShuffleNetV2,
+        (24, 56, 112, 256),
+        placement="last",
+        num_regions=4,
+        filter_generator="basis",
+        repeats=(4, 4),
+        stem_pool=False,
+    ),
+    name="drconv_shufflenet_v2_demo",
+    summary="ShuffleNetV2, narrow, two stages at strides 4 and 8, DRConv on the last 1x1 of each right branch",
+)

@@ -66,9 +66,9 @@ def _pair_loss(scores: Tensor, region_maps: Tensor, generator: torch.Generator, 
     agree = shares @ shares.transpose(1, 2)
     # Not 1 - q, of which only rounding is left where both are nearly certain.
     differ = shares @ (1 - shares).transpose(1, 2)
-    loss = -torch.where(same, agree, differ).clamp_min(least).log()
-    pairs = ~torch.eye(loss.shape[1], dtype=torch.bool, device=loss.device)
-    return loss[:, pairs].mean()
+    itself = torch.eye(shares.shape[1], dtype=torch.bool, device=shares.device)
+    loss = -torch.where(same, agree, differ).clamp_min(least).log().masked_fill(itself, 0)
+    return loss.sum() / (batch * loss.shape[1] * (loss.shape[1] - 1))
 
 
 @contextmanager

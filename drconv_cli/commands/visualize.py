@@ -181,7 +181,7 @@ def visualize(
     clip = clip_options(frames, every, max_frames, fps, video, refused)
     if clip is not None:
         clip_files = ClipFiles.of(images or [], output, clip.video, figure_format, force)
-        target = open_target(model, checkpoint, device, seed, convert)
+        target = open_target(model, checkpoint, device, seed, convert, prefers_demo=True)
         arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size, **asdict(clip)}
         usage = draw_clip(clip_files, clip, target, layers, size, checkpoint is None, arguments, destination)
         if fail_dead:
@@ -206,7 +206,7 @@ def visualize(
 
         if redrawn is None:
             drawing = _open_drawing(
-                open_target(model, checkpoint, device, seed, convert),
+                open_target(model, checkpoint, device, seed, convert, prefers_demo=True),
                 paths,
                 layers,
                 size,

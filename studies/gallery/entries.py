@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 __all__ = ["CAVEAT", "ENTRIES", "LAYERS", "MODEL", "WEIGHTS", "Entry", "Shot"]
 
 MODEL = "drconv_shufflenet_v2_x0_5"
-"""The network of all pictures: the default one, so that the commands need not name it."""
+"""The network of all pictures."""
 
 LAYERS = ("stage2.0.branch2.0", "stage3.0.branch2.0", "stage2.1.branch2.0")
 """Two layers with grids of different sizes, and one to compare the first with."""
 
 WEIGHTS = "The network has random weights, so that the regions here show its architecture and nothing that was learned."
 """What a reader must know about the weights of `MODEL`."""
+
+_TWO = f"--layers {LAYERS[0]} --layers {LAYERS[1]}"
+_PAGE = f"drconv visualize cat.png -m {MODEL} --report --statistics full --labels cat-labels.png --figures none -o page"
 
 CAVEAT = (
     "Regions are learned routing, not semantic segments: a region is the set of positions that one filter serves. "
@@ -60,7 +63,7 @@ class Entry:
 ENTRIES = (
     Entry(
         "One photo, layer by layer",
-        (f"drconv visualize cat.png --layers {LAYERS[0]} --layers {LAYERS[1]} -o overview",),
+        (f"drconv visualize cat.png -m {MODEL} {_TWO} -o overview",),
         "A row is a layer: the photo with boundaries, the region of every position at the layer's own grid, both over "
         "each other, and the margin, which is 0 where two regions are equally likely and 1 where the choice is "
         "certain. Right of them are the share and filter norm of each region, and the cosines between the regions' "
@@ -70,7 +73,7 @@ ENTRIES = (
     ),
     Entry(
         "Boundaries only, and margins",
-        ("drconv visualize cat.png --report --statistics full --labels cat-labels.png --figures none -o page",),
+        (_PAGE,),
         "Two views of the map on the [interactive page](#the-interactive-page). Boundaries alone leave the photo as it "
         "is; the margin view is scaled to the largest margin of the layer, bright where the choice is clearest.",
         (Shot("boundaries.webp", "The cat under thin outlines of regions", "page/cat.html", 700, "boundaries"),
@@ -78,14 +81,14 @@ ENTRIES = (
     ),
     Entry(
         "Patterns, for print without colours",
-        (f"drconv visualize cat.png --patterns --layers {LAYERS[1]} -o patterns",),
+        (f"drconv visualize cat.png -m {MODEL} --patterns --layers {LAYERS[1]} -o patterns",),
         "Each region has a hatch beside its colour, in the map and in the legend, so that a grey copy can still be "
         "read.",
         (Shot("patterns.webp", "A region map whose regions are hatched", "patterns/cat.png"),),
     ),
     Entry(
         "Filters",
-        (f"drconv visualize cat.png --statistics full --layers {LAYERS[0]} --layers {LAYERS[1]} -o filters",),
+        (f"drconv visualize cat.png -m {MODEL} --statistics full {_TWO} -o filters",),
         "Cosines with similar filters side by side, so that redundant regions stand as a block of ones; norms and "
         "effective ranks; and the singular values of each filter as a matrix. Regions whose curves and norms coincide "
         "and whose cosine is near 1 share one filter.",
@@ -94,7 +97,7 @@ ENTRIES = (
     ),
     Entry(
         "Layers by images",
-        (f"drconv visualize photos/ --figures set --layers {LAYERS[0]} --layers {LAYERS[1]} -o set",),
+        (f"drconv visualize photos/ -m {MODEL} --figures set {_TWO} -o set",),
         "A column is a photo and a row is a layer. Within a row one colour is one region on every "
         "photo; between rows it means nothing.",
         (Shot("grid.webp", "Five photos, and below each the regions of two layers", "set/grid.png", 1300),),
@@ -102,7 +105,7 @@ ENTRIES = (
     Entry(
         "Use over a set of images",
         (
-            f"drconv visualize photos/ --figures set --layers {LAYERS[0]} --layers {LAYERS[1]} -o set",
+            f"drconv visualize photos/ -m {MODEL} --figures set {_TWO} -o set",
             "python -c \"import json; print(*json.load(open('set/statistics.json'))['result']['usage']['layers'][0]"
             "['top_images'][1], sep='\\n')\"",
         ),
@@ -139,7 +142,7 @@ ENTRIES = (
     ),
     Entry(
         "Clips, and how stable their regions are",
-        ("drconv visualize pan/ --frames --size 180 -o clip",),
+        (f"drconv visualize pan/ -m {MODEL} --frames --size 180 -o clip",),
         "The frames are cut out of the photo of the cat, each 6 pixels further to the right. Stability is the share of "
         "positions that keep their region from one frame to the next; the dashed line is what shuffled frames would "
         "keep. Positions are those of the map, so that under a moving camera a layer that follows the things is not "
@@ -150,7 +153,7 @@ ENTRIES = (
     ),
     Entry(
         "In the terminal",
-        (f"drconv visualize cat.png --preview --figures none --layers {LAYERS[0]} -o preview",),
+        (f"drconv visualize cat.png -m {MODEL} --preview --figures none --layers {LAYERS[0]} -o preview",),
         "Photo and map in half blocks, two positions per character, with the share of each region below. It needs a "
         "terminal with 256 or more colours; without them the map is made of region numbers.",
         (Shot("terminal-dark.webp", "A terminal with light letters on black: photo, map and legend", "terminal",
@@ -159,7 +162,7 @@ ENTRIES = (
     ),
     Entry(
         "The interactive page",
-        ("drconv visualize cat.png --report --statistics full --labels cat-labels.png --figures none -o page",),
+        (_PAGE,),
         "One file without any request to the network. Point at a position to read its region and margin, click to "
         "select the region and list the filters nearest to its own, hide regions, change the opacity; a tab for each "
         "layer, all of it by keyboard too. With `--labels` there is a table of regions and classes. The classes here "

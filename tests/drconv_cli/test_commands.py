@@ -213,9 +213,27 @@ def test_visualize_is_repeatable_and_seeded(net: str, photo: Path, tmp_path: Pat
 
 
 def test_visualize_says_that_the_weights_of_the_zoo_are_random(photo: Path, tmp_path: Path, run_cli: Cli) -> None:
-    done = run_cli("visualize", photo, "--size", 64, "-o", tmp_path / "o", "--json")
+    done = run_cli("visualize", photo, "-m", "drconv_shufflenet_v2_x0_5", "--size", 64, "-o", tmp_path / "o", "--json")
     assert "random weights (seed 0), BatchNorm statistics of the first image: regions show the archi" in done.err
     assert "random weights (seed 0)" in json.loads(done.out)["warnings"][0]
+
+
+def test_visualize_without_a_model_takes_the_weights_that_ship(photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("visualize", photo, "--size", 64, "-o", tmp_path / "o", "--json")
+    assert done.err.startswith("no model named: using the weights that ship with drconv, --model demo; its guides were")
+    data = json.loads(done.out)
+    assert (data["arguments"]["model"], data["arguments"]["checkpoint"]) == ("demo", None)
+    assert "supervised with known region maps, which is not in the paper" in data["warnings"][0]
+    assert not any("random" in warning or "BatchNorm" in warning for warning in data["warnings"])
+    named = run_cli("visualize", photo, "-m", "demo", "--size", 64, "-o", tmp_path / "p", "--json")
+    assert json.loads(named.out)["result"]["images"][0]["layers"] == data["result"]["images"][0]["layers"]
+    assert "no model named" not in named.err
+
+
+@pytest.mark.parametrize("command", ["flops", "profile"])
+def test_counting_and_timing_keep_their_default(command: str, run_cli: Cli) -> None:
+    done = run_cli(command, *(["--dry-run"] if command == "profile" else []), "--json")
+    assert json.loads(done.out)["arguments"]["model"] == "drconv_shufflenet_v2_x0_5"
 
 
 def test_visualize_leaves_the_statistics_of_a_trained_factory_alone(

@@ -8,6 +8,7 @@ from drconv.analysis import count_flops
 from drconv.errors import ArgumentError, UnknownNameError
 from drconv.layers import BasisFilterGenerator, DRConv2d, GuideConv2d, plain_twin
 from drconv.models import create_model
+from drconv.models.shufflenet_v2 import ShuffleNetV2
 
 SMALL = "drconv_shufflenet_v2_x0_5"
 
@@ -173,3 +174,25 @@ def test_channels_last(name: str) -> None:
         expected = model(x)
         actual = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_demo_network_is_narrow_and_fine() -> None:
+    model = create_model("drconv_shufflenet_v2_demo", features_only=True)
+    maps = model(torch.randn(2, 3, 64, 64))
+    assert [tuple(m.shape[1:]) for m in maps] == [(24, 32, 32), (56, 16, 16), (112, 8, 8)]
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, DRConv2d)}
+    assert list(layers) == [f"stage{stage}.{block}.branch2.5" for stage in (2, 3) for block in range(4)]
+    assert all(isinstance(m.filter_generator, BasisFilterGenerator) and m.num_regions == 4 for m in layers.values())
+
+
+def test_stages_and_the_pooling_of_the_stem_can_be_chosen() -> None:
+    plain = ShuffleNetV2((8, 16, 32), repeats=(2,), num_classes=5, stem_pool=False)
+    assert plain.feature_strides == (2, 4)
+    assert plain(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+    for repeats in ((), (1, 1), (1, 1, 1, 1)):
+        with pytest.raises(ArgumentError, match="repeats must have one number per stage"):
+            ShuffleNetV2((8, 16, 32, 64, 32), repeats=repeats)
+    with pytest.raises(ArgumentError, match="repeats must be an integer of at least 1, got repeats=0"):
+        ShuffleNetV2((8, 16, 32), repeats=(0,))
+    with pytest.raises(ArgumentError, match="stem_pool must be true or false"):
+        ShuffleNetV2((8, 16, 32), repeats=(1,), stem_pool=1)
