@@ -7,6 +7,7 @@ networks of the comparison at equal multiply-adds, interleaved, into studies/res
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -154,7 +155,7 @@ def time_networks(num_classes: int) -> None:
         candidates = {}
         for name, network in EQUAL_MADDS.items():
             model = build(network, num_classes)[0].eval()
-            candidates[name] = Candidate(lambda model=model: model(images))
+            candidates[name] = Candidate(partial(model, images))
         with torch.inference_mode():
             found = time_interleaved(candidates, StopRule(max_time=10.0))
         times[f"batch {batch}"] = {name: found[name].median / batch for name in candidates}
@@ -215,12 +216,12 @@ def draw(results: Results) -> None:
         points = []
         for name, madds in WIDTHS.items():
             found = found_of(results, SIZES[f"{kind}, {name} cost"])
-            axes.plot(
-                [madds / 1e6] * len(found), [top1(r) for r in found], marker, color=color, alpha=0.4, markersize=4
-            )
+            values = [top1(r) for r in found]
+            axes.plot([madds / 1e6] * len(found), values, marker, color=color, alpha=0.4, markersize=4)
             if found:
-                points.append((madds / 1e6, fmean(top1(r) for r in found)))
-        axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=label)
+                points.append((madds / 1e6, fmean(values)))
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks([madds / 1e6 for madds in WIDTHS.values()], [f"{madds / 1e6:g}" for madds in WIDTHS.values()])
     axes.set_xlabel("multiply-adds per image, millions")
