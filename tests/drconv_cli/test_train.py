@@ -34,6 +34,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_train_evaluate_and_use_the_weights(run_cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run_cli("train", *SMALL, "--epochs", 2, "-o", out, "--ema", 0.5, "--save-dtype", "bfloat16", "--json")

@@ -24,6 +24,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_flops_by_argument_and_by_option(weights: Path, run_cli: Cli) -> None:
     results = [json.loads(run_cli("flops", *args, "--json").out) for args in ([weights], ["--checkpoint", weights])]
     assert results[0]["result"] == results[1]["result"]
@@ -47,6 +48,7 @@ def test_visualize(weights: Path, run_cli: Cli, photo: Path, tmp_path: Path) -> 
     assert any(f"weights of {weights}" in warning for warning in data["warnings"])
 
 
+@pytest.mark.slow
 def test_profile_compare_and_sweep(weights: Path, run_cli: Cli, photo: Path) -> None:
     planned = json.loads(run_cli("profile", weights, "--dry-run", "--json").out)
     assert planned["arguments"]["input_shape"][-2:] == [64, 64]
