@@ -46,8 +46,8 @@ def _checked_conversions(value: list[str] | None) -> list[str] | None:
 
 
 MODEL_HELP = (
-    "A name from `drconv models`, demo (trained weights that ship with drconv), weights.safetensors of `drconv train`, "
-    "timm:NAME, torchvision:NAME, "
+    "A name from `drconv models`, demo (trained weights that ship with drconv), timm:NAME, torchvision:NAME, "
+    "weights.safetensors of `drconv train`, "
     "package.module:factory, or path/file.py:factory (whose code is run)."
 )
 
