@@ -50,14 +50,14 @@ class TrainingOptions:
     epochs: int = 20
     batch_size: int = 64
     optimizer: Optimizer = "adamw"
-    lr: float = 0.005
+    lr: float = 0.002
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.02
     schedule: Schedule = "cosine"
     milestones: tuple[int, ...] = (30, 60, 90)
     step_factor: float = 0.1
-    warmup_steps: int = 50
+    warmup_steps: int = 200
     label_smoothing: float = 0.0
     ema: float = 0.0
     clip: float = 5.0

@@ -58,7 +58,7 @@ def train(
     ] = None,
     image_size: Annotated[int, typer.Option("--image-size", min=8, help="Side of the images, in pixels.")] = 64,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", show_default="adamw")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", show_default="0.005")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", show_default="0.002")] = None,
     momentum: Annotated[float | None, typer.Option("--momentum", help="Of SGD.", show_default="0.9")] = None,
     nesterov: Annotated[
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Of SGD.", show_default="on")
@@ -70,7 +70,7 @@ def train(
         Literal["cosine", "linear", "step", "constant"] | None, typer.Option("--schedule", show_default="cosine")
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option("--warmup", min=0, help="Steps in which the rate rises.", show_default="50")
+        int | None, typer.Option("--warmup", min=0, help="Steps in which the rate rises.", show_default="200")
     ] = None,
     label_smoothing: Annotated[float | None, typer.Option("--label-smoothing", show_default="0")] = None,
     ema: Annotated[

@@ -93,7 +93,14 @@ def maps_of(model: torch.nn.Module, data: Kept) -> dict[str, dict[str, float]] |
 
 def train(run: Run, data: Data) -> dict[str, Any]:
     """Train one network and return what is to be kept."""
-    options = TrainingOptions(epochs=EPOCHS, batch_size=BATCH, guide_supervision=run.guide_supervision, seed=run.seed)
+    options = TrainingOptions(
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        lr=0.005,
+        warmup_steps=50,
+        guide_supervision=run.guide_supervision,
+        seed=run.seed,
+    )
     torch.manual_seed(run.seed)
     model, channels, madds = build(run.network, data.num_classes)
     untrained = None

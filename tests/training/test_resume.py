@@ -113,7 +113,7 @@ def test_another_instruction_set_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     [
         (replace(TINY, model="other.py:make"), OPTIONS, TinyData(), r"another model: tiny\.py:make, and this run"),
         (replace(TINY, arguments={"num_classes": 4}), OPTIONS, TinyData(), r"num_classes"),
-        (TINY, replace(OPTIONS, lr=0.1), TinyData(), r"other options: lr is 0\.005 there and 0\.1 here"),
+        (TINY, replace(OPTIONS, lr=0.1), TinyData(), r"other options: lr is 0\.002 there and 0\.1 here"),
         (TINY, OPTIONS, TinyData(train=TinyImages(28)), r"other data: training_images is 24 there and 28 here"),
         (TINY, OPTIONS, TinyData(class_names=("a", "b", "c")), r"other data: class_names"),
     ],
