@@ -183,7 +183,8 @@ def test_guide_supervision_teaches_the_guide() -> None:
 
 def test_learning_happens() -> None:
     torch.manual_seed(0)
-    trainer = Trainer(make(), TinyData(train=TinyImages(240)), TrainingOptions(epochs=2, batch_size=8, lr=0.005, warmup_steps=5))
+    options = TrainingOptions(epochs=2, batch_size=8, lr=0.005, warmup_steps=5)
+    trainer = Trainer(make(), TinyData(train=TinyImages(240)), options)
     for _ in range(2):
         list(trainer.steps())
         record = trainer.finish_epoch(None)
