@@ -5,10 +5,9 @@ Nothing happens at import. The outcome of the first look, good or bad, is kept f
 
 import ctypes
 import os
-import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,6 +15,7 @@ from threading import Lock
 import torch
 
 from drconv.errors import BackendError
+from drconv.kernels.cache import cache_directories
 from drconv.kernels.native.build import ISAS, LIBRARY, NoKernelsError, compile_kernels, find_compiler, key
 
 __all__ = ["ISAS", "Conv", "Layer", "Library", "Parameters", "forget", "is_open", "load", "why_not"]
@@ -249,7 +249,7 @@ def _compiled() -> ctypes.CDLL:
     compiler, version = find_compiler()
     name = key(compiler, version)
     errors = []
-    for cache_directory in _cache_directories():
+    for cache_directory in cache_directories():
         path = cache_directory / name / LIBRARY
         if path.is_file():
             return _open(path)
@@ -270,19 +270,3 @@ def _compiled() -> ctypes.CDLL:
             return _open(Path(build) / LIBRARY)
     except OSError as error:
         raise NoKernelsError(f"there is no place to compile them in ({'; '.join([*errors, str(error)])})") from error
-
-
-def _cache_directories() -> Iterator[Path]:
-    """Yield the directory for compiled libraries if it is, or can be made, private and writable."""
-    given = os.environ.get("DRCONV_CACHE")
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        directory = Path(given) if given else home / "drconv"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
-    except (OSError, RuntimeError):
-        return
-    # What lies there will be run: nobody else may have put it there.
-    others_may_write = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-    if status.st_uid == os.geteuid() and not others_may_write:
-        yield directory

@@ -9,6 +9,7 @@ from drconv.kernels.backend import RegionConvProblem
 from drconv.kernels.triton.launch import launch, needs_wide, power, precision, upcasts
 from drconv.kernels.triton.regions import Regions
 from drconv.kernels.triton.tiles import Tile
+from drconv.kernels.triton.tuning import kind_of, tuned
 
 __all__ = ["add_parts", "empty_parts", "filter_gradient", "part_of_region"]
 
@@ -90,6 +91,21 @@ def filter_gradient(
     p = problem
     outs, ins = p.out_channels // p.groups, p.in_channels // p.groups
     tile = Tile(rows=32 if p.dtype == torch.float32 else 64, outs=power(outs, 16, 64), ins=power(ins, 16, 64))
+    tensors = (grad_output, input, region_filters)
+    key = ("filter_gradient", *kind_of(p))
+    return tuned(key, tile, input.device, lambda tile: _gradient(p, *tensors, regions, tile))
+
+
+def _gradient(
+    problem: RegionConvProblem,
+    grad_output: Tensor,
+    input: Tensor,
+    region_filters: Tensor,
+    regions: Regions,
+    tile: Tile,
+) -> Tensor:
+    p = problem
+    outs, ins = p.out_channels // p.groups, p.in_channels // p.groups
     sets, set_size = regions.order.shape
     out_blocks, in_blocks = triton.cdiv(outs, tile.outs), triton.cdiv(ins, tile.ins)
     programs = sets * p.num_regions * p.groups * out_blocks * in_blocks * p.kernel_size[0] * p.kernel_size[1]

@@ -8,6 +8,7 @@ from drconv.kernels.layer import Geometry
 from drconv.kernels.triton.regions import Regions
 from drconv.kernels.triton.tile_products import Pass, multiply_tiles
 from drconv.kernels.triton.tiles import list_tile
+from drconv.kernels.triton.tuning import kind_of, tuned
 
 __all__ = ["forward"]
 
@@ -29,7 +30,12 @@ def forward(
         geometry=Geometry(p.kernel_size, p.stride, p.padding, p.dilation),
         filters=(set_step(p, region_filters), region, outs * out, out, into, down, across),
     )
-    multiply_tiles(p, work, region_filters, bias, regions, list_tile(p, regions.order.shape[1], outs, ins))
+    tuned(
+        ("forward", *kind_of(p)),
+        list_tile(p, regions.order.shape[1], outs, ins),
+        input.device,
+        lambda tile: multiply_tiles(p, work, region_filters, bias, regions, tile),
+    )
     return output
 
 

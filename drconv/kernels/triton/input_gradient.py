@@ -12,6 +12,7 @@ from drconv.kernels.triton.launch import launch, needs_wide
 from drconv.kernels.triton.regions import Regions, sort_positions
 from drconv.kernels.triton.tile_products import Pass, multiply_tiles
 from drconv.kernels.triton.tiles import list_tile, pixel_tile
+from drconv.kernels.triton.tuning import kind_of, tuned
 
 __all__ = ["input_gradient"]
 
@@ -67,7 +68,12 @@ def _transposed(
         filters=(set_step(p, region_filters), region, ins * out, into, out, down, across),
         taps=(result.shape[4], p.kernel_size[1]) if result.dim() == 5 else (1, 1),
     )
-    multiply_tiles(p, work, region_filters, None, regions, list_tile(p, regions.order.shape[1], outs, ins))
+    tuned(
+        ("input_gradient", *kind_of(p)),
+        list_tile(p, regions.order.shape[1], outs, ins),
+        result.device,
+        lambda tile: multiply_tiles(p, work, region_filters, None, regions, tile),
+    )
 
 
 @triton.jit

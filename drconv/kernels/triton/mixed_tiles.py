@@ -9,6 +9,7 @@ from drconv.kernels.layer import ACTIVATIONS, LayerParameters, LayerProblem
 from drconv.kernels.triton.launch import launch, needs_wide, power, precision, upcasts
 from drconv.kernels.triton.regions import Regions, find_tile, most_tiles
 from drconv.kernels.triton.tiles import Tile
+from drconv.kernels.triton.tuning import kind_of, tuned
 
 __all__ = ["multiply_mixed_tiles"]
 
@@ -105,6 +106,28 @@ def multiply_mixed_tiles(
     problem: LayerProblem, parameters: LayerParameters, input: Tensor, coefficients: Tensor, regions: Regions
 ) -> Tensor:
     """Return the layer's output `[B, O, U, V]`, bias and activation included."""
+    p = problem.conv
+    outs, ins = p.out_channels // p.groups, p.in_channels // p.groups
+    shape = (p.batch, p.out_channels, *p.output_size)
+    output = torch.empty(shape, dtype=p.dtype, device=input.device, memory_format=p.memory_format)
+    tuned(
+        (problem.generator, problem.num_mixed, *kind_of(p)),
+        Tile(power(p.positions // p.num_regions, 16, 64), power(outs, 16, 32), power(ins, 16, 32)),
+        input.device,
+        lambda tile: _write_output(problem, parameters, input, coefficients, regions, output, tile),
+    )
+    return output
+
+
+def _write_output(
+    problem: LayerProblem,
+    parameters: LayerParameters,
+    input: Tensor,
+    coefficients: Tensor,
+    regions: Regions,
+    output: Tensor,
+    tile: Tile,
+) -> None:
     p, made, made_bias = problem.conv, parameters.made_weight, parameters.made_bias
     outs, ins, taps = p.out_channels // p.groups, p.in_channels // p.groups, p.kernel_size[0] * p.kernel_size[1]
     mixed = problem.num_mixed
@@ -115,9 +138,6 @@ def multiply_mixed_tiles(
     else:
         steps = (0, ins * taps, taps, 1, size * taps, 0)
         coefficient_step = 0
-    shape = (p.batch, p.out_channels, *p.output_size)
-    output = torch.empty(shape, dtype=p.dtype, device=input.device, memory_format=p.memory_format)
-    tile = Tile(power(p.positions // p.num_regions, 16, 64), power(outs, 16, 32), power(ins, 16, 32))
     tiles, blocks = most_tiles(p.positions, p.num_regions, tile.rows), triton.cdiv(outs, tile.outs)
     launch(
         _mixed_kernel, p.batch * tiles * p.groups * blocks, input.device,
@@ -134,4 +154,3 @@ def multiply_mixed_tiles(
         M=power(p.num_regions, 2, 1 << 30), ROWS=tile.rows, OUTS=tile.outs, INS=tile.ins,
         MIXED=power(mixed, 2, _MIXED_AT_ONCE), **tile.meta,
     )  # fmt: skip
-    return output

@@ -8,7 +8,8 @@ from torch import Tensor
 from drconv.kernels.backend import RegionConvProblem
 from drconv.kernels.triton.forward import set_step
 from drconv.kernels.triton.launch import launch, needs_wide, precision, upcasts
-from drconv.kernels.triton.tiles import dense_tile
+from drconv.kernels.triton.tiles import Tile, dense_tile
+from drconv.kernels.triton.tuning import kind_of, tuned
 
 __all__ = ["products"]
 
@@ -84,7 +85,20 @@ def products(problem: RegionConvProblem, grad_output: Tensor, input: Tensor, reg
         # precision rounds nothing before it multiplies.
         filters = filters - filters.mean(-5, keepdim=True)
     result = torch.empty((p.batch, p.num_regions, *p.output_size), dtype=torch.float32, device=input.device)
-    tile = dense_tile(p, outs, ins)
+    tuned(
+        ("products", *kind_of(p)),
+        dense_tile(p, outs, ins),
+        input.device,
+        lambda tile: _write_products(p, grad_output, input, filters, result, tile),
+    )
+    return result
+
+
+def _write_products(
+    problem: RegionConvProblem, grad_output: Tensor, input: Tensor, filters: Tensor, result: Tensor, tile: Tile
+) -> None:
+    p = problem
+    outs, ins = p.out_channels // p.groups, p.in_channels // p.groups
     tiles = triton.cdiv(p.positions, tile.rows)
     launch(
         _products_kernel, p.batch * tiles * p.num_regions, input.device,
@@ -98,4 +112,3 @@ def products(problem: RegionConvProblem, grad_output: Tensor, input: Tensor, reg
         WIDE=needs_wide((grad_output, input, filters, result)),
         ROWS=tile.rows, OUTS=tile.outs, INS=tile.ins, **tile.meta,
     )  # fmt: skip
-    return result
