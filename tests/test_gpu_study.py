@@ -1,0 +1,55 @@
+"""The GPU study, rehearsed in Triton's interpreter: every check passes, every bar is measured by some part."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STUDY = ROOT / "studies" / "gpu"
+
+
+def study(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(STUDY), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT.parent, timeout=280)
+
+
+def test_the_table_of_the_docs_is_that_of_the_results() -> None:
+    done = study("--show")
+    assert done.returncode == 0, done.stderr
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    shown = [line for line in page[page.index(table[0]) :].splitlines() if line.startswith("|")]
+    assert shown == table
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_rehearsal(tmp_path: Path) -> None:
+    output = tmp_path / "gpu.json"
+    done = study("--interpret", "--output", output)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    parts: dict[str, Any] = json.loads(output.read_text())
+    measured = {bar for part in parts.values() for bar in part["rows"]}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(lines) == len(measured), "every bar has a part that measures it"
+    assert all("| not yet measured | |" in line for line in lines), "nothing from the interpreter is shown as a number"
+    assert all(value == 0 for part in parts.values() for row in part["rows"].values() for value in row.values())
+    assert sum(len(part["checks"]) for part in parts.values()) > 150
+    skipped = [entry["what"] for part in parts.values() for entry in part["skipped"]]
+    assert skipped == ["the second device", "compute-sanitizer"]
+    refused = study("--only", "peaks", "--output", output)
+    assert refused.returncode != 0
+    assert "other kind" in refused.stderr or "no CUDA device" in refused.stderr
+
+
+def test_a_failure_is_told_and_kept(tmp_path: Path) -> None:
+    done = study("--interpret", "--only", "nothing", "--output", tmp_path / "gpu.json")
+    assert done.returncode != 0
+    assert "no such part: nothing; there are: checks, settings" in done.stderr
