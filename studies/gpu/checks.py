@@ -27,9 +27,10 @@ _NAMES = ("output", "input", "filters", "scores", "bias")
 def _cases(place: Place) -> tuple[list[Case], list[Case]]:
     """Return cases for every dtype and layout, and cases of settings, for which one of each will do."""
     if place.is_rehearsal:
-        point = Case("1x1", 5, 3, (4, 5), regions=3)
-        dense, depthwise = Case("3x3", 3, 2, (4, 3), kernel=3, padding=1, regions=2), Case("depthwise", 4, 4, (4, 3))
-        tiles = point.with_(name="1x1 many tiles", batch=1, size=(9, 9), regions=2)
+        point = Case("1x1", 5, 3, (4, 5), batch=1, regions=3)
+        dense = Case("3x3", 3, 2, (4, 3), batch=1, kernel=3, padding=1, regions=2)
+        depthwise = Case("depthwise", 4, 4, (4, 3), batch=1, regions=2)
+        tiles = point.with_(name="1x1 many tiles", size=(7, 9), regions=2)
     else:
         point = Case("1x1", 37, 70, (29, 31), batch=3)
         dense = Case("3x3", 35, 40, (23, 19), batch=3, kernel=3, padding=1)
@@ -40,13 +41,13 @@ def _cases(place: Place) -> tuple[list[Case], list[Case]]:
     return [*everywhere, tiles, dense, depthwise], [
         point.with_(name="1x1 one region", regions=1),
         point.with_(name="1x1 groups", channels=4 * (point.channels // 4) + 4, outs=6, groups=2),
-        point.with_(name="1x1 shared", shared=True),
+        point.with_(name="1x1 shared", shared=True, batch=2),
         point.with_(name="1x1 strided, padded", stride=2, padding=1),
-        point.with_(name="1x1 one position", size=(1, 1), batch=3),
+        point.with_(name="1x1 one position", size=(1, 1), batch=2),
         point.with_(name="1x1 17 regions", regions=17),
-        dense.with_(name="3x3 strided, dilated", stride=2, dilation=2, padding=2, size=(9, 7)),
+        dense.with_(name="3x3 strided, dilated", stride=2, dilation=2, padding=2, size=(7, 6)),
         dense.with_(name="2x2 groups", kernel=2, padding=0, channels=4, outs=2, groups=2),
-        dense.with_(name="3x3 shared, smooth", shared=True, maps="smooth"),
+        dense.with_(name="3x3 shared, smooth", shared=True, batch=2, maps="smooth"),
         depthwise.with_(name="depthwise strided, dilated", stride=2, dilation=2, padding=2),
         depthwise.with_(name="depthwise shared, half", shared=True, maps="half"),
     ]
@@ -64,7 +65,8 @@ def error_of(actual: Tensor, expected: Tensor) -> float:
     """Return the largest error over the largest value; NaN if anything is, infinity where the shape is another."""
     if actual.shape != expected.shape:
         return float("inf")
-    return float((actual.double() - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+    actual, expected = actual.detach().double(), expected.detach()
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
 
 
 def check_operators(place: Place, found: Findings, small: bool = False) -> None:
@@ -110,12 +112,14 @@ def _check_operator(place: Place, found: Findings, case: Case, precision: str) -
     expected = operator(case, exact.leaves, exact.grad, "reference")
     with float32_products(precision), poisoned():
         actual = operator(case, drawn.leaves, drawn.grad)
-        again = operator(case, drawn.leaves, drawn.grad)
+        # The interpreter runs programs in their order: once is enough to know that this works.
+        again = [] if place.is_rehearsal and found.checks else operator(case, drawn.leaves, drawn.grad)
     name = f"{case.name}, {case.layout}, {precision}"
-    for what, a, b, e in zip(_NAMES, actual, again, expected, strict=True):
+    for what, a, e in zip(_NAMES, actual, expected, strict=True):
         found.check(f"{name}: {what}", error_of(a, e), LIMITS[precision])
-        # NaN is for the check above to find.
-        found.check(f"{name}: {what} twice", float((a != b).logical_and(a == a).sum()), 0)
+    for what, a, b in zip(_NAMES, actual, again, strict=False):
+        # NaN is for the checks above to find.
+        found.check(f"{name}: {what} differing the second time", float((a != b).logical_and(a == a).sum()), 0)
 
 
 def check_released(place: Place, found: Findings) -> None:
