@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class Drawing(Pictures):
         notes: lines below every picture.
         force: whether files are replaced.
         patterns: whether region maps have hatches.
+        filters: whether filters are measured, as all statistics and the pictures of an image need.
     """
 
     target: Target
@@ -43,6 +45,7 @@ class Drawing(Pictures):
     notes: tuple[str, ...]
     force: bool
     patterns: bool = False
+    filters: bool = True
     _kept: dict[Path, LoadedImage] = field(default_factory=dict, repr=False)
     _expected: list[list[str] | None] = field(default_factory=list, repr=False)
 
@@ -52,14 +55,16 @@ class Drawing(Pictures):
         return self.target.title
 
     def load(self, path: Path) -> LoadedImage:
-        """Read an image as the model takes it."""
+        """Read an image as the model takes it, and say what was done to it."""
+        loaded = self._read(path)
+        _say(path, loaded)
+        return loaded
+
+    def _read(self, path: Path) -> LoadedImage:
         from drconv.regions import input_channels
         from drconv.viz import load_image
 
-        loaded = load_image(path, self.size, channels=input_channels(self.target.model))
-        for note in loaded.notes:
-            notice(f"{path}: {note}")
-        return loaded
+        return load_image(path, self.size, channels=input_channels(self.target.model))
 
     def calibrate(self, path: Path) -> None:
         """Set the BatchNorm statistics of a fresh network to those of an image."""
@@ -80,7 +85,32 @@ class Drawing(Pictures):
 
     def measure(self, path: Path) -> Measured:
         """Run an image through the model."""
-        loaded = self._kept.pop(path, None) or self.load(path)
+        kept = self._kept.pop(path, None)
+        return self._measured(path, self.load(path) if kept is None else kept)
+
+    @contextmanager
+    def measuring(self, paths: Sequence[Path]) -> Iterator[Callable[[Path], Measured]]:
+        """Yield what runs an image through the model; it takes the paths in order, and the next are read meanwhile."""
+        if len(paths) == 1:
+            yield self.measure
+            return
+        from drconv.viz.image import pillow_rules
+        from drconv_cli.ahead import loaded_ahead
+
+        def read(path: Path) -> tuple[LoadedImage, bool]:
+            kept = self._kept.pop(path, None)
+            return (kept, False) if kept is not None else (self._read(path), True)
+
+        def measure(path: Path) -> Measured:
+            loaded, is_new = take()
+            if is_new:
+                _say(path, loaded)
+            return self._measured(path, loaded)
+
+        with pillow_rules(), loaded_ahead(paths, read) as take:
+            yield measure
+
+    def _measured(self, path: Path, loaded: LoadedImage) -> Measured:
         labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
         return self.measure_loaded(loaded, labels)
 
@@ -92,11 +122,17 @@ class Drawing(Pictures):
         if not self._expected:
             known = None if self.full else expected_layers(self.target.model, loaded.tensor, self.layers)
             self._expected.append(known)
-        found = measure_regions(self.target.model, loaded.tensor, self.layers, self.full, self._expected[0])
+        asked = (self.layers, self.full, self._expected[0], self.filters)
+        found = measure_regions(self.target.model, loaded.tensor, *asked)
         statistics = found.statistics
         if labels is not None:
             statistics = with_labels(statistics, found.guided_masks, labels)
         return Measured(loaded, statistics, found.guided_masks, found.margins)
+
+
+def _say(path: Path, loaded: LoadedImage) -> None:
+    for note in loaded.notes:
+        notice(f"{path}: {note}")
 
 
 def describe_weights(target: Target, fresh: bool, first: str = "image") -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +70,11 @@ class Redrawing(Pictures):
         for note in kept.notes:
             notice(f"{path}: {note}")
         return Measured(kept, kept.statistics, kept.guided_masks, kept.margins)
+
+    @contextmanager
+    def measuring(self, paths: Sequence[Path]) -> Iterator[Callable[[Path], Measured]]:
+        """Yield what returns what was measured on an image."""
+        yield self.measure
 
 
 def open_redrawing(folder: Path, force: bool, patterns: bool) -> Redrawing:

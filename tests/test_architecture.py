@@ -80,6 +80,7 @@ MAY_IMPORT = {
     "drconv_cli.images": LEAVES,
     "drconv_cli.rows": LEAVES,
     "drconv_cli.workers": set(),
+    "drconv_cli.ahead": set(),
     "drconv_cli.pictures": {"drconv_cli.output", "drconv.analysis", "drconv.regions", "drconv.viz", *LEAVES},
     "drconv_cli.keeping": {
         "drconv_cli.pictures",
@@ -98,6 +99,7 @@ MAY_IMPORT = {
     },
     "drconv_cli.redrawing": {"drconv_cli.output", "drconv_cli.pictures", "drconv.regions", *LEAVES},
     "drconv_cli.drawing": {
+        "drconv_cli.ahead",
         "drconv_cli.output",
         "drconv_cli.pictures",
         "drconv_cli.target",

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import drconv
+import drconv.analysis
 
 
 def test_every_public_name_is_there() -> None:
@@ -38,3 +40,9 @@ def test_counting_imports_cleanly_where_deprecation_warnings_are_errors() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_name_of_a_lazy_package_is_a_module() -> None:
+    # Importing a module sets its name in the package, where it would hide a function of that name.
+    for name in drconv.analysis.__all__:
+        assert not isinstance(getattr(drconv.analysis, name), ModuleType), name

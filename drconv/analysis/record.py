@@ -1,6 +1,6 @@
 """Watch which regions a model chooses, without changing it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from drconv.analysis.running import eval_mode
 from drconv.errors import ModelError
+from drconv.layers import DRConv2d
 from drconv.layers.base import RegionLayer
 from drconv.layers.fused import reported_calls
 from drconv.ops import guided_mask
@@ -24,13 +25,14 @@ class LayerRegions:
         name: of the layer in its model; a second call of the same layer is `name#2`.
         guided_mask: region of every position, `[B, U, V]`.
         guided_feature: scores, `[B, M, U, V]`.
-        region_filters: `[B, M, O, C/groups, K, K]`, or `[M, ...]` if shared by the batch.
+        region_filters: `[B, M, O, C/groups, K, K]`, or `[M, ...]` if shared by the batch; None if
+            they were not to be recorded.
     """
 
     name: str
     guided_mask: Tensor
     guided_feature: Tensor
-    region_filters: Tensor
+    region_filters: Tensor | None
 
 
 @dataclass
@@ -54,7 +56,9 @@ class RegionRecording:
 
 
 @contextmanager
-def record_regions(model: nn.Module, layers: Collection[str] | None = None) -> Iterator[RegionRecording]:
+def record_regions(
+    model: nn.Module, layers: Collection[str] | None = None, *, filters: bool = True
+) -> Iterator[RegionRecording]:
     """Record the regions and filters of region layers while the model runs in eval mode.
 
     Train or eval mode of every module is restored and all hooks are removed at the end, also after an error.
@@ -62,6 +66,8 @@ def record_regions(model: nn.Module, layers: Collection[str] | None = None) -> I
     Args:
         model: any module that contains region layers.
         layers: names of the calls that count; other layers run as fast as they can. None records all.
+        filters: whether filters are recorded. Without them a layer runs its guide, and the rest as fast as it can;
+            scores are the same up to the rounding of the layers before.
 
     Yields:
         A recording that grows with every forward pass.
@@ -86,7 +92,17 @@ def record_regions(model: nn.Module, layers: Collection[str] | None = None) -> I
         raise ModelError(f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to record")
     recording = RegionRecording()
     asked = None if layers is None else {name.partition("#")[0] for name in layers}
-    handles = [_watch(name, layer, recording) for name, layer in found.items() if asked is None or name in asked]
+    handles: list[Any] = []
+    scores: dict[nn.Module, Callable[[Tensor], None]] = {}
+    for name, layer in found.items():
+        if asked is not None and name not in asked:
+            continue
+        keep = _keeper(name, recording)
+        # A class of its own may make its calls in other ways than those that report scores.
+        if filters or type(layer).forward is not DRConv2d.forward or "forward" in vars(layer):
+            handles.append(layer.region_conv.register_forward_pre_hook(_hook(keep, filters)))
+        else:
+            scores[layer] = keep
     names = {layer: name for name, layer in found.items()}
 
     def note(layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> None:
@@ -96,7 +112,7 @@ def record_regions(model: nn.Module, layers: Collection[str] | None = None) -> I
                 recording.grids[_next_name(names[layer], recording.grids)] = size
 
     try:
-        with eval_mode(model), reported_calls(note):
+        with eval_mode(model), reported_calls(note, scores):
             yield recording
     finally:
         for handle in handles:
@@ -117,17 +133,30 @@ def _is_compiled(module: nn.Module) -> bool:
     return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
 
 
-def _watch(name: str, layer: RegionLayer, recording: RegionRecording) -> Any:
+_Keep = Callable[..., None]
+
+
+def _keeper(name: str, recording: RegionRecording) -> _Keep:
+    """Return what keeps scores, and filters if they are given, of one call after the other of a layer."""
     calls = 0
 
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def keep(guided_feature: Tensor, region_filters: Tensor | None = None) -> None:
         nonlocal calls
         calls += 1
-        _, region_filters, guided_feature = (t.detach() for t in args[:3])
-        if region_filters.dim() == 5:
-            # Shared filters are a parameter, which goes on changing in training.
-            region_filters = region_filters.clone()
         called = name if calls == 1 else f"{name}#{calls}"
-        recording.layers.append(LayerRegions(called, guided_mask(guided_feature), guided_feature, region_filters))
+        scores = guided_feature.detach()
+        recording.layers.append(LayerRegions(called, guided_mask(scores), scores, region_filters))
 
-    return layer.region_conv.register_forward_pre_hook(hook)
+    return keep
+
+
+def _hook(keep: _Keep, filters: bool) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        _, region_filters, guided_feature = args[:3]
+        kept = None
+        if filters:
+            # Shared filters are a parameter, which goes on changing in training.
+            kept = region_filters.detach().clone() if region_filters.dim() == 5 else region_filters.detach()
+        keep(guided_feature, kept)
+
+    return hook

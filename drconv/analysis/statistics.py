@@ -55,9 +55,10 @@ class LayerStatistics:
         grid: (U, V), positions of the map.
         region_positions: positions of each region, `[M]`; over a batch, the sum.
         region_share: fraction of positions of each region, `[M]`.
-        filter_norms: Frobenius norm of each region's filter, `[M]`; over a batch, the mean. None if not finite.
+        filter_norms: Frobenius norm of each region's filter, `[M]`; over a batch, the mean. None if not finite,
+            or not recorded.
         filter_cosines: cosine between the filters of two regions, `[M, M]`, of the (over a batch, mean) filters. None
-            where a filter is zero or not finite.
+            where a filter is zero, not finite or not recorded.
         region_margins: mean over a region's positions of the largest minus the second largest softmax of the guided
             feature, 0 to 1, `[M]`. None for a region that does not occur, or only where scores are not finite.
         unscored: positions whose scores are not all finite; they have a region, but no margin.
@@ -256,18 +257,16 @@ def with_labels(statistics: RegionStatistics, guided_masks: Mapping[str, Any], l
     return RegionStatistics(tuple(layers))
 
 
+_Row = tuple[float | None, ...]
+
+
 def _layer_statistics(
     layer: LayerRegions, before: LayerRegions | None, full: bool, margins_of: Tensor
 ) -> LayerStatistics:
     num_regions = layer.guided_feature.shape[1]
     counts = layer.guided_mask.flatten().bincount(minlength=num_regions).tolist()
     total = max(1, sum(counts))
-    filters = layer.region_filters.double() if layer.region_filters.device.type != "mps" else layer.region_filters
-    filters = (filters if filters.dim() == 6 else filters[None]).flatten(2)  # [B, M, O*C/groups*K*K]
-    norms = filters.norm(dim=2)  # [B, M]
-    unit = filters.mean(0)
-    unit = unit / unit.norm(dim=1, keepdim=True)  # 0/0 is NaN: no direction, no cosine
-    cosines = (unit @ unit.T).clamp(-1, 1)
+    norms, cosines = _compared(layer.region_filters, num_regions)
     _, _, height, width = layer.guided_feature.shape
     margins, unscored = _margins(layer, margins_of)
     return LayerStatistics(
@@ -275,14 +274,27 @@ def _layer_statistics(
         (height, width),
         tuple(counts),
         tuple(count / total for count in counts),
-        _finite(norms.mean(0).tolist()),
-        tuple(map(_finite, cosines.tolist())),
+        norms,
+        cosines,
         margins,
         unscored,
         optional_part("shapes").shape_statistics(layer.guided_mask.cpu().numpy(), num_regions) if full else None,
-        filter_statistics(layer.region_filters) if full else None,
+        filter_statistics(layer.region_filters) if full and layer.region_filters is not None else None,
         _agreement(layer, before) if full and before is not None else None,
     )
+
+
+def _compared(region_filters: Tensor | None, num_regions: int) -> tuple[_Row, tuple[_Row, ...]]:
+    """Return norms and cosines of filters; unknown ones where the filters were not recorded."""
+    if region_filters is None:
+        unknown = (None,) * num_regions
+        return unknown, (unknown,) * num_regions
+    filters = region_filters.double() if region_filters.device.type != "mps" else region_filters
+    filters = (filters if filters.dim() == 6 else filters[None]).flatten(2)  # [B, M, O*C/groups*K*K]
+    unit = filters.mean(0)
+    unit = unit / unit.norm(dim=1, keepdim=True)  # 0/0 is NaN: no direction, no cosine
+    cosines = (unit @ unit.T).clamp(-1, 1)
+    return _finite(filters.norm(dim=2).mean(0).tolist()), tuple(map(_finite, cosines.tolist()))
 
 
 def _margins(layer: LayerRegions, margins_of: Tensor) -> tuple[tuple[float | None, ...], int]:

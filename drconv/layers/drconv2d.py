@@ -11,7 +11,7 @@ from drconv.errors import ArgumentError
 from drconv.layers.activation import ACTIVATIONS
 from drconv.layers.base import RegionLayer
 from drconv.layers.filter_generator import FILTER_GENERATORS, FilterGenerator, FilterSpec
-from drconv.layers.fused import FusedCalls, forget_fused
+from drconv.layers.fused import FusedCalls, forget_fused, report_scores
 from drconv.layers.guide import GUIDE_NORMS, GuideConv2d
 
 __all__ = ["DRConv2d"]
@@ -162,8 +162,9 @@ class DRConv2d(RegionLayer):
         Raises:
             ArgumentError: the shapes do not fit the layer, or there is no guide.
         """
+        calls: FusedCalls | None = None
         if not torch.compiler.is_compiling():
-            calls: FusedCalls = self.__dict__.get("_fused_calls") or self._new_calls()
+            calls = self.__dict__.get("_fused_calls") or self._new_calls()
             fused = calls.run(self, input, guided_feature)
             if fused is not None:
                 return fused
@@ -180,6 +181,10 @@ class DRConv2d(RegionLayer):
             guided_feature = self.guide(input)
         elif guided_feature.shape[2:] != size:
             return self.forward(input, F.interpolate(guided_feature, size, mode="nearest"))
+        if calls is not None and report_scores(self, guided_feature):
+            fused = calls.run(self, input, guided_feature, is_reported=True)
+            if fused is not None:
+                return fused
         filters = self.filter_generator(input)
         output: Tensor = self.region_conv(self.pad(input), filters, guided_feature, self.bias, self.backend)
         return output if self.activation is None else ACTIVATIONS[self.activation](output)

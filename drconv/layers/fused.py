@@ -1,11 +1,11 @@
 """When a `DRConv2d` runs as one call of a backend instead of stage by stage, and that call."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from drconv.layers.region_conv import RegionConv2d
 from drconv.ops import layer_problem
 from drconv.ops.watched import is_unwatched
 
-__all__ = ["FusedCalls", "forget_fused", "fused_inference", "reported_calls"]
+__all__ = ["FusedCalls", "forget_fused", "fused_inference", "report_scores", "reported_calls"]
 
 _enabled: ContextVar[bool] = ContextVar("drconv_fused_inference", default=os.environ.get("DRCONV_FUSED") != "0")
 
@@ -45,25 +45,43 @@ def fused_inference(enabled: bool) -> Iterator[None]:
         _enabled.reset(token)
 
 
-_Listener = Callable[[RegionLayer, Tensor, Tensor | None], None]
-_listener: ContextVar[_Listener | None] = ContextVar("drconv_listener", default=None)
+class _Reports(NamedTuple):
+    begun: Callable[[RegionLayer, Tensor, Tensor | None], None]
+    scores: Mapping[nn.Module, Callable[[Tensor], None]]
+
+
+_reports: ContextVar[_Reports | None] = ContextVar("drconv_reports", default=None)
 
 
 @contextmanager
-def reported_calls(listener: _Listener) -> Iterator[None]:
-    """Have calls of layers reported as they begin, within a `with` block of this thread; fused ones stay fused.
+def reported_calls(
+    begun: Callable[[RegionLayer, Tensor, Tensor | None], None],
+    scores: Mapping[nn.Module, Callable[[Tensor], None]] | None = None,
+) -> Iterator[None]:
+    """Have calls of layers reported, within a `with` block of this thread; fused ones stay fused.
 
-    A hook would say the same, but a layer with a hook runs stage by stage.
+    Hooks would say the same, but a layer with a hook runs stage by stage.
 
     Args:
-        listener: gets the layer, its batched input and the guided feature that it was given. A call whose guided
-            feature must be resized is reported once more with the resized one.
+        begun: gets the layer, its batched input and the guided feature that it was given, as a call begins. A call
+            whose guided feature must be resized is reported once more with the resized one.
+        scores: what gets the guided feature at output resolution, by `DRConv2d`. These layers run their guide by
+            itself, as in stages, and fuse the rest.
     """
-    token = _listener.set(listener)
+    token = _reports.set(_Reports(begun, scores or {}))
     try:
         yield
     finally:
-        _listener.reset(token)
+        _reports.reset(token)
+
+
+def report_scores(layer: nn.Module, guided_feature: Tensor) -> bool:
+    """Report a layer's scores at output resolution, if they are asked for; return whether they are."""
+    reports = _reports.get()
+    report = None if reports is None else reports.scores.get(layer)
+    if report is not None:
+        report(guided_feature)
+    return report is not None
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -109,14 +127,24 @@ class FusedCalls:
         if found is not None and found.parameters is not None:
             forget_packed(found.parameters.made_weight)
 
-    def run(self, layer: RegionLayer, input: Tensor, guided_feature: Tensor | None) -> Tensor | None:
-        """Return the layer's output, or None where the call must be made stage by stage.
+    def run(
+        self, layer: RegionLayer, input: Tensor, guided_feature: Tensor | None, is_reported: bool = False
+    ) -> Tensor | None:
+        """Return the layer's output, or None where the call must be made stage by stage, or so far that it has scores.
 
         Not to be called from compiled code.
+
+        Args:
+            layer: that makes the call.
+            input: of the layer.
+            guided_feature: that was given, or made by now.
+            is_reported: whether the call and its scores have been reported.
         """
-        listener = _listener.get()
-        if listener is not None and input.dim() == 4:
-            listener(layer, input, guided_feature)
+        reports = None if is_reported else _reports.get()
+        if reports is not None and input.dim() == 4:
+            reports.begun(layer, input, guided_feature)
+            if layer in reports.scores:
+                return None
         if type(input) is not Tensor or input.is_neg() or not _enabled.get() or not is_unwatched():
             return None
         # Another thread may replace it at any time.

@@ -97,6 +97,7 @@ def measure_regions(
     layers: Sequence[str] | None = None,
     full: bool = False,
     expected: Collection[str] | None = None,
+    filters: bool = True,
 ) -> MeasuredRegions:
     """Run a model on one input and reduce what its region layers did.
 
@@ -107,6 +108,7 @@ def measure_regions(
         full: whether all statistics are measured.
         expected: what `expected_layers` gave for an image like this: only these layers are recorded, and the others
             run in fused calls. Where others turn out to be chosen, the model runs again. None records all.
+        filters: whether filters are measured, without which layers run faster; all statistics need them.
 
     Raises:
         ModelError: the model has no region layer, or fails on the input.
@@ -116,13 +118,13 @@ def measure_regions(
     with torch.inference_mode(), model_errors(model, tensor.shape):
         # The agreement of a layer with the one before needs all.
         wanted = None if full else expected
-        recording = _recorded(model, tensor, wanted)
+        recording = _recorded(model, tensor, wanted, filters or full)
         if wanted is None:
             names = _choose({layer.name: _grid(layer) for layer in recording.layers}, layers)
         else:
             names = _choose(recording.grids, layers)
             if set(names) != set(wanted):
-                recording = _recorded(model, tensor, names)
+                recording = _recorded(model, tensor, names, filters)
         margins = {name: guide_margins(recording[name].guided_feature) for name in names}
         return MeasuredRegions(
             region_statistics(recording, full, names, margins),
@@ -141,15 +143,15 @@ def expected_layers(model: nn.Module, input: Tensor, layers: Sequence[str] | Non
     """
     tensor = on_device_of(model, input)
     with torch.inference_mode(), model_errors(model, tensor.shape):
-        recording = _recorded(model, tensor, None)
+        recording = _recorded(model, tensor, None, filters=False)
         # Layers of other classes than ours may report no calls.
         if recording.grids != {layer.name: _grid(layer) for layer in recording.layers}:
             return None
         return _choose(recording.grids, layers)
 
 
-def _recorded(model: nn.Module, tensor: Tensor, layers: Collection[str] | None) -> RegionRecording:
-    with record_regions(model, layers) as recording:
+def _recorded(model: nn.Module, tensor: Tensor, layers: Collection[str] | None, filters: bool) -> RegionRecording:
+    with record_regions(model, layers, filters=filters) as recording:
         model(tensor)
     return recording
 

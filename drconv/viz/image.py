@@ -4,7 +4,9 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -134,13 +136,28 @@ def _check_arguments(size: int, channels: int) -> None:
         raise ArgumentError(f"size must be an integer of at least 1, got size={size!r}")
 
 
+_ruled: ContextVar[bool] = ContextVar("drconv_pillow_rules", default=False)
+
+
 @contextmanager
 def pillow_rules() -> Iterator[None]:
-    """Keep Pillow from warning, and let it refuse what it finds too large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    """Keep Pillow from warning, and let it refuse what it finds too large.
+
+    The filters of warnings belong to the whole process. Who reads images in other threads holds the rules around them,
+    and runs them in a copy of the context (`contextvars.copy_context`): there, nothing is changed once more.
+    """
+    if _ruled.get():
         yield
+        return
+    token = _ruled.set(True)
+    try:
+        with warnings.catch_warnings():
+            # Of nobody else: they may be held while a network runs.
+            warnings.filterwarnings("ignore", module=r"PIL\.|drconv\.viz\.image$")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        _ruled.reset(token)
 
 
 @contextmanager
@@ -159,8 +176,17 @@ def _normalised(image: Image.Image, notes: list[str], channels: int) -> LoadedIm
     if channels == 1:
         image = image.convert("L").convert("RGB")
     pixels = np.array(image, dtype=np.uint8)  # [H, W, 3]
-    levels = torch.from_numpy(pixels[..., :channels].copy()).permute(2, 0, 1).float() / 255  # [C, H, W]
-    return LoadedImage(pixels, normalised(levels)[None].contiguous(), tuple(notes))
+    # From a table, because PyTorch would share so much arithmetic among threads, which may belong to another image.
+    planes = [values[pixels[..., channel]] for channel, values in enumerate(_table(channels))]
+    return LoadedImage(pixels, torch.from_numpy(np.stack(planes)[None]), tuple(notes))
+
+
+@cache
+def _table(channels: int) -> NDArray[np.float32]:
+    """Return what becomes of the levels 0 to 255, `[C, 256]`."""
+    levels = torch.arange(256, dtype=torch.float32).expand(channels, 256) / 255
+    table: NDArray[np.float32] = normalised(levels[:, :, None]).flatten(1).numpy()
+    return table
 
 
 def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:

@@ -214,6 +214,7 @@ def visualize(
                 _label_paths(paths, labels),
                 force,
                 patterns,
+                full or files.shows_each or evidence is not None,
                 checkpoint is None,
             )
         if team.leads:
@@ -261,6 +262,7 @@ def _open_drawing(
     labels: dict[Path, Path],
     force: bool,
     patterns: bool,
+    filters: bool,
     may_calibrate: bool,
 ) -> Drawing:
     """Return how images are measured with a model, which is calibrated first if it has never seen data."""
@@ -268,7 +270,8 @@ def _open_drawing(
 
     # A network that has seen no data needs statistics before its regions are more than one.
     fresh = may_calibrate and has_fresh_batch_norm(target.model)
-    drawing = Drawing(target, layers, size, full, labels, (describe_weights(target, fresh),), force, patterns)
+    notes = (describe_weights(target, fresh),)
+    drawing = Drawing(target, layers, size, full, labels, notes, force, patterns, filters)
     if fresh:
         _calibrate(drawing, paths)
     return drawing
@@ -329,6 +332,11 @@ class _Files:
         )
 
     @property
+    def shows_each(self) -> bool:
+        """Whether something is kept of each image that has its filters in it."""
+        return self.each or bool(self.figures or self.pages)
+
+    @property
     def all(self) -> list[Path]:
         """Every file."""
         others = (path for path in (self.grid, self.usage, self.rows) if path is not None)
@@ -371,11 +379,12 @@ def _draw_all(
         part = stack.enter_context(rows_part(files.rows.parent, team.rank)) if files.rows else None
         step = stack.enter_context(progress()) if team.leads else None
         mine = team.share(paths)
+        measure = stack.enter_context(drawing.measuring([path for _, path in mine]))
         for place, (index, path) in enumerate(mine):
             if step is not None:
                 step(readable_name(path), place, len(mine))
             try:
-                measured = drawing.measure(path)
+                measured = measure(path)
                 figure = files.figures[index] if files.figures else None
                 if figure is not None:
                     drawing.draw(measured, path, figure)

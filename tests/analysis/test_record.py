@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from drconv.analysis import record_regions
+from drconv.analysis import record_regions, region_statistics
 from drconv.errors import ModelError
 from drconv.layers import DRConv2d
 from drconv.layers.fused import FusedCalls
@@ -64,6 +64,62 @@ def test_layers_that_do_not_count_leave_their_grids_and_run_fused(name: str, mon
     for layer in some.layers:
         assert_near(layer.guided_feature, everything[layer.name].guided_feature, "scores", tolerance=1e-3)
         assert_near(layer.region_filters, everything[layer.name].region_filters, "filters", tolerance=1e-3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["drconv_shufflenet_v2_x0_5_released", "drconv_shufflenet_v2_x0_5"])
+def test_without_filters_layers_stay_fused_and_scores_are_the_same(
+    name: str, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = create_model(name).to(memory_format=layout)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), record_regions(model) as staged:
+        output = model(image)
+    fused: list[bool] = []
+    run = FusedCalls.run
+
+    def counted(*args: Any, **keywords: Any) -> Tensor | None:
+        found = run(*args, **keywords)
+        fused.append(found is not None)
+        return found
+
+    monkeypatch.setattr(FusedCalls, "run", counted)
+    with torch.no_grad():
+        model.eval()(image)
+        alone = sum(fused)
+        fused.clear()
+        with record_regions(model, filters=False) as recording:
+            assert_near(model(image), output, "output", tolerance=1e-3)
+    assert sum(fused) == alone
+    assert recording.grids == staged.grids
+    assert [layer.name for layer in recording.layers] == [layer.name for layer in staged.layers]
+    for layer in recording.layers:
+        assert layer.region_filters is None
+        assert torch.equal(layer.guided_mask, layer.guided_feature.argmax(1))
+        assert_near(layer.guided_feature, staged[layer.name].guided_feature, "scores", tolerance=1e-3)
+    statistics = region_statistics(recording).layers[0]
+    assert statistics.filter_norms == (None,) * 8
+    assert statistics.filter_cosines == ((None,) * 8,) * 8
+    assert statistics.redundant == ()
+
+
+def test_without_filters_other_ways_to_run_are_recorded_too() -> None:
+    class Own(DRConv2d):
+        def forward(self, input: Tensor, guided_feature: Tensor | None = None) -> Tensor:
+            assert self.guide is not None
+            return self.region_conv(input, self.filter_generator(input), self.guide(input), self.bias, self.backend)
+
+    seen = []
+    hooked = DRConv2d(4, 4, 1)
+    assert hooked.guide is not None
+    hooked.guide.register_forward_hook(lambda *_: seen.append(1))
+    model = nn.Sequential(Own(3, 4, 1), hooked, DRConv2d(4, 4, 1))
+    with record_regions(model, filters=False) as recording:
+        model(torch.rand(1, 3, 5, 4))  # with gradients
+    assert [(layer.name, layer.region_filters) for layer in recording.layers] == [("0", None), ("1", None), ("2", None)]
+    # The guide ran once, whoever looked.
+    assert len(seen) == 1
 
 
 def test_runs_in_eval_mode_and_leaves_no_trace() -> None:

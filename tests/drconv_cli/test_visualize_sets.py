@@ -104,7 +104,16 @@ def test_many_images_are_only_counted(
     assert "Use of regions over 3 images" in done.out
     result = json.loads((out / "statistics.json").read_text())["result"]
     assert result["images"] == []
-    assert result["usage"]["layers"][0]["num_images"] == 3
+    layer = result["usage"]["layers"][0]
+    assert layer["num_images"] == 3
+    # Filters are measured where they are shown, or asked for.
+    assert set(layer["filter_norms"]) == {None}
+    assert {row["filter norm"] for row in rows(out / "images.csv")} == {""}
+    run_cli("visualize", photos, "-m", net, "--size", 32, "-o", tmp_path / "full", "--statistics", "full")
+    full = json.loads((tmp_path / "full" / "statistics.json").read_text())["result"]["usage"]["layers"][0]
+    assert all(norm > 0 for norm in full["filter_norms"])
+    assert full["region_positions"] == layer["region_positions"]
+    assert full["region_margins"] == pytest.approx(layer["region_margins"], abs=1e-6)
     done = run_cli("visualize", photos, "-m", net, "--size", 32, "-o", out, "--figures", "each", "--force")
     assert {"a.png", "b.png", "c.png"} < {p.name for p in out.iterdir()}
 

@@ -1,5 +1,6 @@
 """From scores to regions, and the softmax that stands in for the gradient."""
 
+import pytest
 import torch
 
 from drconv.ops import guided_mask, softmax_gradient
@@ -41,3 +42,14 @@ def test_softmax_is_taken_in_float32_for_half_precision() -> None:
     actual = softmax_gradient(scores, products)
     assert actual.dtype == torch.bfloat16
     assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_equal_to_argmax_with_ties_and_nan(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    made = torch.Generator().manual_seed(0)
+    # Few values, so that most positions have ties, and many non-finite ones; sizes beyond one vector.
+    values = torch.tensor([-torch.inf, -1, 0, 1, torch.inf, torch.nan], dtype=dtype)
+    for regions in (1, 2, 8, 19):
+        scores = values[torch.randint(0, 6, (2, regions, 23, 17), generator=made)].contiguous(memory_format=layout)
+        assert torch.equal(guided_mask(scores), scores.argmax(1))
