@@ -53,3 +53,28 @@ def test_a_failure_is_told_and_kept(tmp_path: Path) -> None:
     done = study("--interpret", "--only", "nothing", "--output", tmp_path / "gpu.json")
     assert done.returncode != 0
     assert "no such part: nothing; there are: checks, settings" in done.stderr
+
+
+def test_the_table_holds_numbers_against_bars_and_prefers_tuned_ones(tmp_path: Path) -> None:
+    where = {"device_name": "Some GPU", "driver": "1", "torch": "2", "triton": "3", "date": "today"}
+    part: dict[str, Any] = {"environment": where, "seconds": 4.0, "failure": None, "rehearsal": False, "details": {}}
+    part |= {"checks": [], "skipped": [], "rows": {}}
+    found = {
+        "forward, tuned": part | {"rows": {"forward bfloat16": {"a": 1.1, "b": 1.29}}},
+        "forward": part | {"rows": {"forward bfloat16": {"a": 1.5, "b": 1.2}, "forward tf32": {"a": 1.2, "b": 1.31}}},
+        "naive": part | {"rows": {"naive": {"a": 4.9, "b": 9}}, "failure": "RuntimeError: no more memory"},
+        "checks": part | {"checks": [{"name": "one", "passed": True}, {"name": "two", "passed": False}]},
+        "maps": part | {"rows": {"maps": {"a": 0.0}}, "rehearsal": True},
+    }
+    output = tmp_path / "gpu.json"
+    output.write_text(json.dumps(found))
+    told = study("--show", "--output", output).stdout
+    assert "bfloat16 | <= 1.3 | <= 1.1 | 1.10-1.29 | met |" in told
+    assert "float32, tf32 | <= 1.3 | <= 1.1 | 1.20-1.31 | **missed** |" in told
+    assert "| naive over ours, forward, bfloat16 | >= 5 | >= 8 | 4.90-9.00 | **missed** |" in told
+    assert (
+        "| random over smooth regions, forward, channels_last, bfloat16 | <= 1.15 | <= 1.05 | not yet measured | |"
+        in told
+    )
+    assert "1 of 2 checks passed; failed: two." in told
+    assert "naive: Some GPU, driver 1, torch 2, triton 3, today, failed: RuntimeError: no more memory." in told

@@ -14,7 +14,9 @@ left out. No network. From the repository root, each call below ten minutes on a
     python studies/gpu --only sanitizer,mosaic --minutes 4
     python studies/gpu --show
 
-Each part is written as it goes on, so that a call that is cut short loses nothing. `--interpret` runs everything on
+Each part is written as it goes on, so that a call that is cut short loses nothing. With `--tune` the kernels measure
+sizes of blocks before they are measured themselves, which takes minutes for every part; the table shows what was tuned
+where there is both. `--interpret` runs everything on
 the CPU with tiny sizes instead, in Triton's interpreter: it proves the script, and measures nothing.
 """
 
@@ -39,6 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help=f"the file of results (default: {RESULTS.relative_to(ROOT)})")
     parser.add_argument("--show", action="store_true", help="print the table of the file, and run nothing")
     parser.add_argument("--interpret", action="store_true", help="rehearse without a GPU; writes only to --output")
+    parser.add_argument(
+        "--tune", action="store_true", help="let the kernels measure sizes of blocks first; kept as a part of its own"
+    )
     parser.add_argument("--minutes", type=float, default=4, help="of training on mosaics, both networks together")
     return parser.parse_args()
 
@@ -91,6 +96,10 @@ def main() -> int:
     options = arguments()
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"
+    if options.tune:
+        os.environ["DRCONV_TRITON_AUTOTUNE"] = "1"
+    else:
+        os.environ.pop("DRCONV_TRITON_AUTOTUNE", None)
     # A bare machine has the sources and no installed package.
     sys.path.append(str(ROOT))
     import findings
@@ -105,7 +114,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, output: Path | None, kept: dict[str, Any]) -> int:
     import torch
-    from findings import Findings, save, table
+    from findings import TUNED, Findings, save, table
     from place import Place, where
 
     if not options.interpret and not torch.cuda.is_available():
@@ -123,11 +132,12 @@ def _run(options: argparse.Namespace, output: Path | None, kept: dict[str, Any])
         sys.exit(f"no such part: {', '.join(unknown)}; there are: {', '.join(known)}")
     failed = []
     for name in asked:
-        print(f"\n== {name}", flush=True)
+        label = f"{name}{TUNED}" if options.tune else name
+        print(f"\n== {label}", flush=True)
         keeps = kept if name not in HIDDEN else {}
         found = Findings(where(place), place.is_rehearsal)
 
-        def changed(name: str = name, found: Findings = found, keeps: dict[str, Any] = keeps) -> None:
+        def changed(name: str = label, found: Findings = found, keeps: dict[str, Any] = keeps) -> None:
             keeps[name] = found.to_dict()
             if keeps is kept:
                 save(output, kept)
@@ -143,8 +153,8 @@ def _run(options: argparse.Namespace, output: Path | None, kept: dict[str, Any])
             found.failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         found.seconds = round(perf_counter() - start, 1)
         changed()
-        failed += [f"{name}: {what}" for what in found.failed]
-    print("\n" + table({name: part for name, part in kept.items() if name not in HIDDEN}))
+        failed += [f"{label}: {what}" for what in found.failed]
+    print("\n" + table(kept))
     for what in failed:
         print(f"FAILED {what}", file=sys.stderr)
     return 1 if failed else 0

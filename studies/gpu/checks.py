@@ -163,7 +163,7 @@ def check_layers(place: Place, found: Findings) -> None:
         for parameter in layer.parameters():
             nn.init.normal_(parameter, std=0.3)
         layer.to(PRECISIONS[precision])
-        layout = tuple(LAYOUTS)[turn % 2]
+        layout = tuple(LAYOUTS)[(turn + turn // len(PRECISIONS)) % 2]
         x = torch.randn(3, settings["in_channels"], *size, device=place.device, dtype=PRECISIONS[precision])
         x = x.contiguous(memory_format=LAYOUTS[layout])
         with torch.no_grad(), float32_products(precision):

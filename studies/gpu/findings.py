@@ -10,7 +10,10 @@ from bars import BARS
 
 from drconv.atomic_write import write_atomically
 
-__all__ = ["Findings", "load", "save", "table"]
+__all__ = ["TUNED", "Findings", "load", "save", "table"]
+
+TUNED = ", tuned"
+"""What follows the name of a part in which the kernels measured sizes of blocks first."""
 
 
 @dataclass
@@ -98,7 +101,7 @@ def _finite(value: Any) -> Any:
 def table(parts: dict[str, Any]) -> str:
     """Return the Markdown table of all bars, and below it where it was measured and what did not pass."""
     measured: dict[str, dict[str, float]] = {}
-    for part in parts.values():
+    for _, part in sorted(parts.items(), key=lambda entry: entry[0].endswith(TUNED)):
         if not part["rehearsal"]:
             measured.update(part["rows"])
     lines = ["| case | bar | stretch | measured | |", "|---|---|---|---:|---|"]
