@@ -1,5 +1,6 @@
 """Which images a command was given: files, directories, patterns, lists, stdin."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
@@ -24,16 +25,23 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             with `*`, `?`, `[...]` or `**`; `@FILE` with one path per line.
 
     Raises:
-        FileError: a directory or pattern holds no image, or a list cannot be read.
+        FileError: a directory or pattern holds no image, a list cannot be read, or a path cannot be looked at.
     """
     found: dict[Path, None] = {}
     for argument in arguments:
-        found.update(dict.fromkeys(_expand(argument)))
+        try:
+            found.update(dict.fromkeys(_expand(argument)))
+        except OSError as error:
+            raise FileError(f"cannot look for images at {argument!r}: {error.strerror or error}") from error
     return list(found)
 
 
 def _expand(argument: str) -> Iterator[Path]:
+    if not argument:
+        raise FileError("an image's path is empty, as that of an unset variable is; give a file or a directory")
     path = Path(argument)
+    if argument == STDIN and not path.exists():
+        raise FileError("'-' (an image on stdin) goes alone, got other images with it; run the command twice")
     if argument.startswith("@") and not path.exists():
         yield from _listed(Path(argument[1:]))
     elif path.is_dir():
@@ -57,11 +65,16 @@ def _in_directory(directory: Path) -> list[Path]:
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
         raise FileError(
-            f"the list of images cannot be read, got @{path} ({error}); give a text file of paths"
+            f"the list of images cannot be read, got @{path} ({reason}); give a text file of paths"
         ) from None
+    if b"\0" in data:  # no path holds it, and binary files do
+        raise FileError(f"the list of images is no text, got @{path}; write one path per line")
+    # Names of files are bytes: those that are no UTF-8 come through as they are.
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
     images = [Path(line.strip()) for line in lines if line.strip()]
     if not images:
         raise FileError(f"the list of images is empty, got @{path}; write one path per line")

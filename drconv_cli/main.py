@@ -2,9 +2,11 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -83,16 +85,33 @@ def _options(
     """Hold the options that come before a command."""
 
 
+class _EndedError(BaseException):
+    """SIGTERM has come. No SystemExit, which is also what a user's model may raise, and then is an error of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does: what is half written goes away, which the system's own way of ending would leave."""
+    raise _EndedError(number)
+
+
 def main() -> None:
     """Run the command line: exit code 0 for done, 1 for an error of ours in one line, 2 for wrong usage."""
     # torch alone makes some hundred thousand objects that stay until the end: to look through them again and again
     # while more are imported, and once more at exit, takes a quarter of a short command's time.
     gc.set_threshold(*_THRESHOLDS)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         app()
+    except _EndedError as error:
+        sys.exit(128 + error.number)
     except BrokenPipeError:
         # The reader has gone; what is left in the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
+        signal.signal(signal.SIGTERM, before)
         gc.freeze()

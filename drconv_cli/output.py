@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from drconv.errors import FileError
 from drconv.report import Report
 from drconv.version import __version__
+from drconv_cli.printable import printable
 from drconv_cli.render import FORMATS
 
 __all__ = [
@@ -160,7 +161,7 @@ def readable_name(path: Path) -> str:
 
 def notice(text: str) -> None:
     """Say something to the person at the terminal."""
-    typer.echo(text.encode(errors="backslashreplace").decode(), err=True)
+    typer.echo(printable(text, but="\n"), err=True)
 
 
 def check_free(paths: list[Path], force: bool) -> None:

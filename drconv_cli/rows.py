@@ -26,12 +26,29 @@ class RowsPart:
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def add(self, rows: Iterable[Sequence[Cell]]) -> None:
-        """Write rows."""
-        self._writer.writerows(rows)
+        """Write rows.
+
+        Raises:
+            FileError: the disk is full, or gone.
+        """
+        with self._errors():
+            self._writer.writerows(rows)
 
     def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
+        """Finish the file.
+
+        Raises:
+            FileError: the disk is full, or gone.
+        """
+        with self._errors():
+            self._file.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -45,8 +62,10 @@ def rows_part(directory: Path, rank: int) -> Iterator[RowsPart]:
     try:
         yield part
     finally:
-        part.close()
-        part.path.unlink(missing_ok=True)
+        try:
+            part.close()
+        finally:
+            part.path.unlink(missing_ok=True)
 
 
 def join_parts(parts: Sequence[Path], header: Sequence[str], to: Path) -> None:

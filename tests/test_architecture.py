@@ -45,8 +45,9 @@ MAY_IMPORT = {
         *LEAVES,
     },
     "drconv": {"drconv.version"},
-    "drconv_cli.render": LEAVES,
-    "drconv_cli.output": {"drconv_cli.render", *LEAVES},
+    "drconv_cli.printable": set(),
+    "drconv_cli.render": {"drconv_cli.printable", *LEAVES},
+    "drconv_cli.output": {"drconv_cli.printable", "drconv_cli.render", *LEAVES},
     "drconv_cli.conversion": set(),
     "drconv_cli.options": {"drconv_cli.conversion", "drconv_cli.output", "drconv_cli.render", *LEAVES},
     "drconv_cli.target": {

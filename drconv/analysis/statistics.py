@@ -120,7 +120,7 @@ class LayerStatistics:
     @property
     def verdict(self) -> str:
         """One sentence on how the layer uses its regions."""
-        text = f"{self.name}: {describe_use(self.region_share, self.redundant)}"
+        text = f"{self.name}: {describe_use(self.region_share, self.redundant, self.unscored)}"
         if self.labels is not None:
             text += f"; with the labels: NMI {self.labels.nmi:.2f}, ARI {self.labels.ari:.2f}"
         return f"{text}."
@@ -131,8 +131,14 @@ def entropy_of(shares: Sequence[float]) -> float:
     return -sum(share * log(share) for share in shares if share > 0)
 
 
-def describe_use(shares: Sequence[float], redundant: Sequence[tuple[tuple[int, ...], float]]) -> str:
-    """Say in words how many regions occur, how evenly, which are rare or dead, and which share a filter."""
+def describe_use(shares: Sequence[float], redundant: Sequence[tuple[tuple[int, ...], float]], unscored: int = 0) -> str:
+    """Say in words how many regions occur, how evenly, which are rare or dead, which share a filter.
+
+    Args:
+        shares: of the regions.
+        redundant: groups of regions and their smallest cosines.
+        unscored: positions whose scores are not finite.
+    """
     present = [j for j, share in enumerate(shares) if share > 0]
     rare = tuple(j for j in present if shares[j] < RARE_SHARE)
     parts = [f"{len(present)} of {len(shares)} regions occur"]
@@ -143,6 +149,10 @@ def describe_use(shares: Sequence[float], redundant: Sequence[tuple[tuple[int, .
         if len(present) < len(shares):
             parts.append(f"{_listed(tuple(j for j in range(len(shares)) if j not in present))} never")
     parts += [f"{_listed(group)} share one filter, cosine {cosine:.3f}" for group, cosine in redundant]
+    if unscored:
+        parts.append(
+            f"scores are not finite at {unscored:,} position{'s' * (unscored > 1)}, whose region means nothing"
+        )
     return "; ".join(parts)
 
 

@@ -44,6 +44,7 @@ class LayerUsage:
         filter_cosines: mean over images, `[M, M]`.
         prior: share of the images that have a region at a place, `[M, PRIOR_GRID, PRIOR_GRID]`.
         top_images: names of the images on which a region's share is largest, largest first, with the share.
+        unscored: positions over all images whose scores are not finite; they have a region, but it means nothing.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerUsage:
     filter_cosines: tuple[tuple[float | None, ...], ...]
     prior: tuple[tuple[tuple[float, ...], ...], ...]
     top_images: tuple[tuple[tuple[str, float], ...], ...]
+    unscored: int = 0
 
     @property
     def num_regions(self) -> int:
@@ -81,7 +83,8 @@ class LayerUsage:
     @property
     def verdict(self) -> str:
         """One sentence on how the layer uses its regions."""
-        return f"{self.name}, {self.num_images} images: {describe_use(self.region_share, self.redundant)}."
+        images = f"{self.num_images} image{'s' * (self.num_images != 1)}"
+        return f"{self.name}, {images}: {describe_use(self.region_share, self.redundant, self.unscored)}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -97,6 +100,7 @@ class LayerUsage:
             "image_entropy": self.image_entropy,
             "dead": list(self.dead),
             "region_margins": list(self.region_margins),
+            "unscored": self.unscored,
             "filter_norms": list(self.filter_norms),
             "filter_cosines": [list(row) for row in self.filter_cosines],
             "redundant": [{"regions": list(group), "cosine": cosine} for group, cosine in self.redundant],
@@ -133,7 +137,7 @@ class UsageReport:
                 rows.append((layer.name, j, *counts, layer.region_margins[j], layer.filter_norms[j], most))
         images = max((layer.num_images for layer in self.layers), default=0)
         notes = (*self.notes, *(layer.verdict for layer in self.layers))
-        return Table(f"Use of regions over {images} images", columns, tuple(rows), notes)
+        return Table(f"Use of regions over {images} image{'s' * (images != 1)}", columns, tuple(rows), notes)
 
     def _repr_html_(self) -> str:
         return table_html(self.to_table())
@@ -149,6 +153,7 @@ class _Layer:
 
     num_regions: int
     num_images: int = 0
+    unscored: int = 0
     positions: list[int] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     entropy: ExactSum = field(default_factory=ExactSum)
@@ -169,6 +174,7 @@ class _Layer:
 
     def add(self, index: int, image: str, layer: LayerStatistics, mask: NDArray[np.integer[Any]]) -> None:
         self.num_images += 1
+        self.unscored += layer.unscored
         self.entropy.add(layer.entropy)
         for j, (count, share) in enumerate(zip(layer.region_positions, layer.region_share, strict=True)):
             self.positions[j] += count
@@ -184,6 +190,7 @@ class _Layer:
 
     def merge(self, other: "_Layer") -> None:
         self.num_images += other.num_images
+        self.unscored += other.unscored
         self.entropy.merge(other.entropy)
         self.prior += other.prior
         for j in range(self.num_regions):
@@ -213,6 +220,7 @@ class _Layer:
             tuple(tuple(s.mean for s in row) for row in self.cosines),
             tuple(tuple(map(tuple, region)) for region in prior.tolist()),
             tuple(tuple((image, share) for share, _, image in top) for top in self.top),
+            self.unscored,
         )
 
 

@@ -171,6 +171,8 @@ def _draw_head(figure: Figure, top: float, inner: float, layer: LayerStatistics)
     figure.add_artist(Rectangle((_MARGIN / across, 1 - (top - 0.05) / down), inner / across, 0, lw=0.5, ec="0.8"))
     size = f"{layer.grid[0]} x {layer.grid[1]} positions (height x width)"
     grid = f"{size}, {layer.num_present} of {layer.num_regions} regions occur"
+    if layer.unscored:
+        grid += f"; scores not finite at {layer.unscored:,} positions, whose region means nothing"
     # Hinting makes text up to a tenth wider at low resolution, so the grid hangs on the name as it will be drawn.
     name = shortened(layer.name, 0.9 * inner - text_width(grid, 9), 10.5, "bold")
     drawn = _text(figure, _MARGIN, top + 0.02, name, fontsize=10.5, fontweight="bold")

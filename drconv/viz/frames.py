@@ -109,6 +109,8 @@ def _from_video(path: Path, size: int, channels: int, every: int, rate: float | 
 
 
 def _is_image(path: Path) -> bool:
+    if not path.is_file():  # `opened_image` will say what it is; to open a pipe would wait for its writer
+        return True
     try:
         with pillow_rules(), Image.open(path):
             return True

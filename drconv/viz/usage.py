@@ -85,7 +85,10 @@ def _draw_layer(figure: Figure, layer: LayerUsage, top: float) -> None:
     effective = np.exp(layer.entropy)
     head = f"{shortened(layer.name, 5, 9, 'bold')}"
     figure.text(_MARGIN / width, (top - 0.1) / height, head, weight="bold", va="center_baseline")
-    figure.text(1 - _MARGIN / width, (top - 0.1) / height, f"as even as {effective:.1f} of {layer.num_regions} regions",
+    use = f"as even as {effective:.1f} of {layer.num_regions} regions"
+    if layer.unscored:
+        use = f"scores not finite at {layer.unscored:,} positions; {use}"
+    figure.text(1 - _MARGIN / width, (top - 0.1) / height, use,
                 ha="right", va="center_baseline", color=_GREY, fontsize=8.5)  # fmt: skip
     top -= _HEAD
     _draw_bars(_axes(figure, _MARGIN, top, _BARS, _bars_height(layer), "shares"), layer)

@@ -91,6 +91,8 @@ def compare(
         if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise typer.BadParameter(f"--picture must end in .png, .svg or .pdf, got {picture}")
         check_free([picture], force)
+        if picture.resolve() in {Path(path).resolve() for path in (first, second, image, checkpoint) if path}:
+            raise FileError(f"{picture} would replace what is compared; give another name with --picture")
     from drconv.analysis import ComparisonReport, environment
     from drconv.models import has_fresh_batch_norm
 
@@ -105,16 +107,18 @@ def compare(
 
     if kind == "checkpoints":
         assert image is not None
-        (a, note, target), (b, other, _) = (measure(Path(path), image, layers) for path in (first, second))
+        a, note, target = measure(Path(first), image, layers)
+        b, other, _ = measure(Path(second), image, _names(a))
         notes = [note, other]
     elif kind == "images":
-        (a, note, target), (b, _, _) = (measure(checkpoint, Path(path), layers) for path in (first, second))
+        a, note, target = measure(checkpoint, Path(first), layers)
+        b, _, _ = measure(checkpoint, Path(second), _names(a))
         notes = [note]
     else:
         assert image is not None
         a, note, target = measure(checkpoint, image, list(dict.fromkeys((first, second))))
         b, notes = a, [note]
-    named = [(first, second)] if kind == "layers" else [(layer.name, layer.name) for layer in a.statistics.layers]
+    named = [(first, second)] if kind == "layers" else [(name, name) for name in _names(a)]
     captions = (f"A: {readable_name(Path(first))}", f"B: {readable_name(Path(second))}")
     pairs = [_match(a, b, *names, kind, captions) for names in named]
     report = ComparisonReport(kind, first, second, tuple(pair for pair, _ in pairs), tuple(notes))
@@ -130,6 +134,11 @@ def compare(
         write_file(picture, data.getvalue(), force)
         notice(f"wrote {picture}")
     emit(report, envelope("compare", arguments, environment(target.device), report, notes), destination)
+
+
+def _names(measured: Measured) -> list[str]:
+    """Return the layers that were measured: which are the last at each map size depends on the image."""
+    return [layer.name for layer in measured.statistics.layers]
 
 
 def _kind(first: str, second: str) -> Kind:

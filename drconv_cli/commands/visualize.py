@@ -190,6 +190,8 @@ def visualize(
     with ExitStack() as stack:
         drawing: Drawing | Redrawing
         if redrawn is not None:
+            if output.resolve().is_relative_to(redrawn.resolve()):
+                raise FileError(f"--output must lie outside the evidence folder, got {output} and {redrawn}")
             drawing = open_redrawing(redrawn, force, patterns)
             paths, full = drawing.paths, drawing.full
         elif images == [STDIN]:
@@ -236,9 +238,9 @@ def visualize(
         _draw_set(outcome, files, f"Regions of {drawing.title}", drawing.notes, force)
         text = FORMATS["json"].render(found.to_table(), data, None).encode()
         write_file(files.statistics, text, force)
-        written = [path for path in files.all if path != files.statistics]
+        written = [path for path in files.all if path != files.statistics and path.exists()]
         if isinstance(drawing, Drawing):
-            pictures = [path for path in written if path != files.rows and path.exists()]
+            pictures = [path for path in written if path != files.rows]
             keeping.finish(drawing.target, drawing.notes, data, text, pictures, files.rows)
     previews.show()
     emit(found, data, destination)
@@ -385,14 +387,15 @@ def _draw_all(
                 step(readable_name(path), place, len(mine))
             try:
                 measured = measure(path)
+                # First, because it alone refuses what is too much for it.
+                page = files.pages[index] if files.pages else None
+                if page is not None:
+                    drawing.write_page(measured, path, page)
                 figure = files.figures[index] if files.figures else None
                 if figure is not None:
                     drawing.draw(measured, path, figure)
                 if files.filters:
                     drawing.draw_filters(measured, path, files.filters[index])
-                page = files.pages[index] if files.pages else None
-                if page is not None:
-                    drawing.write_page(measured, path, page)
             except DrconvError as error:
                 if len(paths) == 1:
                     raise
@@ -439,8 +442,14 @@ def _draw_set(outcome: _Outcome, files: _Files, title: str, notes: Sequence[str]
 
     drawn = []
     if files.grid is not None:
-        regions = {layer.name: layer.num_regions for layer in outcome.usage.layers}
-        drawn.append((grid_figure(outcome.columns, regions, title=title, notes=notes), files.grid))
+        # Images of other shapes may have another last layer at a map size.
+        shared = {
+            layer.name: layer.num_regions
+            for layer in outcome.usage.layers
+            if all(layer.name in column.guided_masks for column in outcome.columns)
+        }
+        if shared:
+            drawn.append((grid_figure(outcome.columns, shared, title=title, notes=notes), files.grid))
     if files.usage is not None:
         drawn.append((usage_figure(outcome.usage, title=title, notes=notes), files.usage))
     for figure, path in drawn:
@@ -468,7 +477,12 @@ def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:
     if labels is None:
         return {}
     if labels.is_dir():
-        return {image: labels / f"{image.stem}.png" for image in images}
+        found = {image: labels / f"{image.stem}.png" for image in images}
+        taken: dict[Path, Path] = {}
+        for image, name in found.items():
+            if taken.setdefault(name, image) != image:
+                raise FileError(f"{taken[name]} and {image} would both be compared with {name}; give each its own name")
+        return found
     if len(images) > 1:
         raise FileError(
             f"--labels must be a directory of <image name>.png for {len(images)} images, got the file {labels}"

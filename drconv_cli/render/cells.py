@@ -1,6 +1,7 @@
 """Units and rounding for readers; CSV and JSON keep raw numbers."""
 
 from drconv.report import Cell, Kind
+from drconv_cli.printable import printable
 
 __all__ = ["format_cell", "is_numeric"]
 
@@ -17,7 +18,7 @@ def format_cell(value: Cell, kind: Kind) -> str:
     if value is None:
         return ""
     if isinstance(value, str) or kind == "text":
-        return str(value)
+        return printable(str(value))
     if kind == "count":
         return f"{value:,}"
     if kind == "share":

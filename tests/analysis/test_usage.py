@@ -94,7 +94,7 @@ def test_table_and_dict() -> None:
     add(usage, 0, torch.zeros(2, 2, dtype=torch.int64), 3, FILTERS)
     report = usage.report(("a note",))
     table = report.to_table()
-    assert table.title == "Use of regions over 1 images"
+    assert table.title == "Use of regions over 1 image"
     assert table.rows[0][:5] == ("a", 0, 4, 1.0, 1)
     assert table.rows[2][2:] == (0, 0.0, 0, None, pytest.approx(float(FILTERS[2].norm())), None)
     assert table.notes[0] == "a note"
@@ -143,3 +143,19 @@ def test_means_places_and_ranks_against_numpy() -> None:
             assert layer.prior[j][u][v] == pytest.approx(np.mean(np.array(there) == j))
     assert layer.dead == (3,)
     assert layer.region_images == tuple(sum((mask == j).any() for mask, *_ in cases) for j in range(4))
+
+
+def test_scores_that_are_not_finite_are_counted_and_said() -> None:
+    guide = torch.zeros(1, 2, 3, 4)
+    guide[0, 0, 0, :2] = math.nan
+    layer = LayerRegions("a", guide.argmax(1), guide, FILTERS[:2])
+    statistics = region_statistics(RegionRecording([layer]))
+    assert "scores are not finite at 2 positions" in statistics.layers[0].verdict
+    whole, part = RegionUsage(), RegionUsage()
+    whole.add(0, "first", statistics, {"a": guide.argmax(1)[0].numpy()})
+    part.add(1, "second", statistics, {"a": guide.argmax(1)[0].numpy()})
+    assert whole.report().layers[0].verdict.startswith("a, 1 image: ")
+    whole.merge(part)
+    (found,) = whole.report().layers
+    assert found.unscored == found.to_dict()["unscored"] == 4
+    assert "scores are not finite at 4 positions, whose region means nothing" in found.verdict

@@ -355,3 +355,26 @@ def test_a_bug_of_ours_is_not_hidden(net: str, run_cli: Cli, monkeypatch: pytest
     monkeypatch.setattr("drconv.analysis.count_flops", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cli("flops", net)
+
+
+def test_two_photos_of_one_name_do_not_share_labels(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    photos, labels = [tmp_path / folder / "a.png" for folder in ("one", "two")], tmp_path / "labels"
+    for path in photos:
+        path.parent.mkdir()
+        path.write_bytes(photo.read_bytes())
+    labels.mkdir()
+    done = run_cli("visualize", *photos, "-m", net, "--labels", labels, "-o", tmp_path / "o")
+    assert_one_line(done, str(photos[0]), str(photos[1]), "its own name")
+
+
+def test_names_of_files_cannot_steer_the_terminal(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    odd = tmp_path / "a\x1b[31m\u202eb\nc.gif"
+    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
+    frames[0].save(odd, save_all=True, append_images=frames[1:])
+    done = run_cli("visualize", odd, "-m", net, "--size", 32, "-o", tmp_path / "o", "--figures", "none")
+    assert done.code == 0, done.err
+    for text in (done.out, done.err):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert r"a\x1b[31m\u202eb" in text
+    assert r"b\nc.gif" in done.out, "a row of the table stays one line"

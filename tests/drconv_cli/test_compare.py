@@ -102,3 +102,21 @@ def test_wrong_usage(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> Non
     assert_one_line(run_cli("compare", photo, "region", "-m", net), "must be of one kind", "images and layers")
     assert_one_line(run_cli("compare", "regoin", "last", "-m", net, "-i", photo), "regoin", "region")
     assert_one_line(run_cli("compare", photo, "missing.jpg", "-m", net), "there is no file missing.jpg")
+
+
+def test_images_whose_last_layers_differ(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    Image.new("RGB", (64, 2), "red").save(tmp_path / "wide.png")
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "tiny.png")
+    files = (tmp_path / "wide.png", tmp_path / "tiny.png")
+    for pair in (files, files[::-1]):
+        found = result(run_cli("compare", *pair, "-m", net, "--size", 2, "--json"))
+        assert all(0 <= layer["agreement"] <= 1 for layer in found["layers"])
+
+
+def test_a_picture_never_replaces_a_photo(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    copy = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), "red").save(copy)
+    before = copy.read_bytes()
+    done = run_cli("compare", copy, photo, "-m", net, "--size", 32, "--picture", copy, "--force")
+    assert_one_line(done, "would replace what is compared")
+    assert copy.read_bytes() == before

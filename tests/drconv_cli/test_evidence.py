@@ -100,3 +100,12 @@ def test_processes_keep_one_folder_together(net: str, photos: Path, tmp_path: Pa
     assert run("two", sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2") == one
     assert len(one) == 3 * (2 + 2)
     assert not list(tmp_path.glob(".drconv*"))
+
+
+def test_a_folder_is_not_drawn_into_itself(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:  # noqa: F811
+    options = ("-m", net, "--size", 32, "-o", tmp_path / "o", "--evidence", tmp_path / "e", "--figures", "none")
+    assert run_cli("visualize", photo, *options).code == 0
+    before = contents(tmp_path / "e")
+    done = run_cli("visualize", "--from", tmp_path / "e", "-o", tmp_path / "e", "--force")
+    assert_one_line(done, "--output must lie outside")
+    assert contents(tmp_path / "e") == before

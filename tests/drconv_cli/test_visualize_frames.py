@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,8 @@ def test_processes_of_torchrun_are_refused(
     assert_one_line(
         run_cli("visualize", pan, "--frames", "-m", net, "-o", tmp_path / "o"), "got --frames under torchrun"
     )
+
+
+def test_a_pipe_is_refused_and_not_waited_for(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert_one_line(run_cli("visualize", tmp_path / "pipe", "-m", net, "--frames", "-o", tmp_path / "o"), "a pipe")

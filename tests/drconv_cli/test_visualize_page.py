@@ -118,3 +118,12 @@ def test_numbers_that_are_not_finite(net: str, photo: Path, tmp_path: Path, run_
     assert done.code == 0, done.err
     for layer in data_of(out / "grace_hopper.html")["layers"]:
         assert set(zlib.decompress(b64decode(layer["margins"]))) == {255}
+
+
+def test_what_a_page_refuses_leaves_nothing_behind(
+    net: str, photo: Path, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drconv.viz.page.MOST_REGIONS", 2)
+    done = run_cli("visualize", photo, "-m", net, "--size", 32, "-o", tmp_path / "o", "--report")
+    assert_one_line(done, "a page holds", "at most 2 regions, got 3")
+    assert not (tmp_path / "o").exists()

@@ -55,6 +55,11 @@ def test_directories_patterns_and_lists(photos: Path, tmp_path: Path) -> None:
     assert find_images(["missing.jpg"]) == [Path("missing.jpg")], "said when it is read"
 
 
+def test_a_list_as_other_systems_write_it(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\nodd\xff.jpg\r\n")
+    assert find_images([f"@{tmp_path / 'list.txt'}"]) == [Path("a.jpg"), Path(os.fsdecode(b"odd\xff.jpg"))]
+
+
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     odd = tmp_path / "photo[1].jpg"
     odd.touch()
@@ -68,11 +73,18 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
         ("{0}/*.jpg", "no file matches the pattern"),
         ("@{0}/missing.txt", "cannot be read"),
         ("@{0}/blank.txt", "is empty"),
+        ("@{0}/binary.txt", "is no text"),
+        ("", "path is empty"),
+        ("-", "goes alone"),
+        ("{0}/" + 300 * "a", "File name too long"),
+        ("{0}/" + 300 * "a" + "*", "File name too long"),
+        ("@{0}/" + 300 * "a", "File name too long"),
     ],
 )
 def test_arguments_that_stand_for_nothing(argument: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "binary.txt").write_bytes(b"photo.jpg\nph\0to.jpg\n")
     with pytest.raises(FileError, match=message):
         find_images([argument.format(tmp_path)])
 
@@ -204,3 +216,14 @@ def test_processes_share_a_set_and_find_the_same(net: str, photos: Path, tmp_pat
         one, two = ((tmp_path / folder / name).read_text() for folder in ("one", "two"))
         assert one.replace("/one/", "/two/") == two
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
+
+
+def test_images_whose_last_layers_differ_share_a_grid(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    Image.new("RGB", (64, 2), "red").save(tmp_path / "wide.png")
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "tiny.png")
+    files = (tmp_path / "wide.png", tmp_path / "tiny.png")
+    done = run_cli("visualize", *files, "-m", net, "--size", 2, "-o", tmp_path / "o", "--json")
+    assert done.code == 0, done.err
+    images = {layer["name"]: layer["num_images"] for layer in json.loads(done.out)["result"]["usage"]["layers"]}
+    assert images == {"region": 1, "last": 2}
+    assert (tmp_path / "o" / "grid.png").exists()
