@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from drconv.errors import ArgumentError, FileError
 from drconv_cli.drawing import Drawing, describe_weights
-from drconv_cli.images import find_images
+from drconv_cli.images import find_images, is_directory
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import RowsPart, join_parts, rows_part
@@ -114,7 +114,7 @@ class ClipFiles:
             raise ArgumentError(f"--frames takes one clip, a file or a folder of frames, got {len(images)} arguments")
         clip = Path(images[0])
         source: Path | list[Path] = clip
-        if clip.is_dir():
+        if is_directory(clip):
             source = sorted((path for path in find_images([images[0]]) if path.parent == clip), key=_by_number)
             if not source:
                 raise FileError(f"the folder holds images only further down, got {clip}; name the folder of the frames")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drconv.errors import FileError
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "find_images", "read_stdin"]
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "find_images", "is_directory", "read_stdin"]
 
 STDIN = "-"
 IMAGE_SUFFIXES = frozenset(
@@ -61,6 +61,18 @@ def _in_directory(directory: Path) -> list[Path]:
     if not images:
         raise FileError(f"the directory {directory} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return images
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether a path is a directory.
+
+    Raises:
+        FileError: it cannot be looked at, as where its name is too long.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise FileError(f"cannot look at {path}: {error.strerror or error}") from error
 
 
 def _listed(path: Path) -> list[Path]:

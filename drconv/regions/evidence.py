@@ -67,9 +67,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         FileError: there is none, or it is not one of ours, or names a file outside the folder.
     """
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise FileError(f"an evidence folder must be a directory, got {folder}")
     try:
+        if not folder.is_dir():
+            raise FileError(f"an evidence folder must be a directory, got {folder}")
         if not path.is_file() or path.is_symlink():
             raise FileError(f"{folder} is no evidence folder: it has no {MANIFEST}; make one with --evidence")
         if path.stat().st_size > _MAX_MANIFEST:

@@ -109,9 +109,9 @@ def _from_video(path: Path, size: int, channels: int, every: int, rate: float | 
 
 
 def _is_image(path: Path) -> bool:
-    if not path.is_file():  # `opened_image` will say what it is; to open a pipe would wait for its writer
-        return True
     try:
+        if not path.is_file():  # `opened_image` will say what it is; to open a pipe would wait for its writer
+            return True
         with pillow_rules(), Image.open(path):
             return True
     except UnidentifiedImageError:

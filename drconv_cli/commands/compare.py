@@ -10,7 +10,7 @@ import typer
 
 from drconv.errors import FileError
 from drconv_cli.drawing import Drawing, Measured, describe_weights
-from drconv_cli.images import IMAGE_SUFFIXES
+from drconv_cli.images import IMAGE_SUFFIXES, is_directory
 from drconv_cli.options import (
     MODEL_HELP,
     CheckpointOpt,
@@ -148,7 +148,7 @@ def _kind(first: str, second: str) -> Kind:
         path = Path(name)
         if path.suffix.lower() in _WEIGHTS:
             kinds.add("checkpoints")
-        elif path.is_file():
+        elif not is_directory(path) and path.is_file():
             kinds.add("images")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             raise FileError(f"there is no file {name}; give two images, two checkpoints or the names of two layers")

@@ -16,7 +16,7 @@ import typer
 from drconv.errors import DrconvError, FileError
 from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
 from drconv_cli.drawing import Drawing, describe_weights
-from drconv_cli.images import STDIN, find_images, read_stdin
+from drconv_cli.images import STDIN, find_images, is_directory, read_stdin
 from drconv_cli.keeping import Keeping
 from drconv_cli.options import (
     MODEL_HELP,
@@ -476,7 +476,7 @@ def _label_paths(images: list[Path], labels: Path | None) -> dict[Path, Path]:
     """Return the map of classes of each image: the one file, or the file of its name in a directory."""
     if labels is None:
         return {}
-    if labels.is_dir():
+    if is_directory(labels):
         found = {image: labels / f"{image.stem}.png" for image in images}
         taken: dict[Path, Path] = {}
         for image, name in found.items():

@@ -378,3 +378,14 @@ def test_names_of_files_cannot_steer_the_terminal(net: str, photo: Path, tmp_pat
         assert "\u202e" not in text
         assert r"a\x1b[31m\u202eb" in text
     assert r"b\nc.gif" in done.out, "a row of the table stays one line"
+
+
+_LONG = ["visualize {} --frames", "visualize a.png --labels {}", "visualize --from {}", "compare {} b -i a.png"]
+
+
+@pytest.mark.parametrize("command", _LONG)
+def test_names_that_are_too_long(command: str, net: str, tmp_path: Path, run_cli: Cli) -> None:
+    options = () if "--from" in command else ("-m", net)
+    output = () if "compare" in command else ("-o", tmp_path / "o")
+    done = run_cli(*command.format("a" * 300).split(), *options, *output)
+    assert_one_line(done, "File name too long")
