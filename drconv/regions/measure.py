@@ -82,6 +82,8 @@ def visualize(
     Example:
         >>> drconv.visualize(model, "photo.jpg").save("regions.png")
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     name, loaded = _loaded(image, size, input_channels(model))
     notes = (*loaded.notes, _FRESH) if has_fresh_batch_norm(model) else loaded.notes
     measured = measure_regions(model, loaded.tensor, layers, full)
@@ -207,6 +209,9 @@ def _loaded(image: object, size: int, channels: int) -> tuple[str, LoadedImage]:
 
 
 def _from_tensor(tensor: Tensor) -> LoadedImage:
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "a meta" if tensor.is_meta else "a sparse"
+        raise ArgumentError(f"a tensor must be dense and hold numbers, got {kind} tensor")
     single = tensor[None] if tensor.dim() == 3 else tensor
     if single.dim() != 4 or len(single) != 1 or single.numel() == 0 or not single.is_floating_point():
         raise ArgumentError(

@@ -190,9 +190,9 @@ def visualize(
     with ExitStack() as stack:
         drawing: Drawing | Redrawing
         if redrawn is not None:
+            drawing = open_redrawing(redrawn, force, patterns)
             if output.resolve().is_relative_to(redrawn.resolve()):
                 raise FileError(f"--output must lie outside the evidence folder, got {output} and {redrawn}")
-            drawing = open_redrawing(redrawn, force, patterns)
             paths, full = drawing.paths, drawing.full
         elif images == [STDIN]:
             paths, full = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))], statistics == "full"

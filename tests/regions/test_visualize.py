@@ -212,3 +212,12 @@ def test_tables_show_themselves(regions: ImageRegions) -> None:
     table = Table("<i>", (Column("a&"), Column("n", "share"), Column("c", "count")), (("<td>", 0.125, 1234),), ("x<",))
     html = table_html(table)
     assert all(text in html for text in ("&lt;i&gt;", "a&amp;", "&lt;td&gt;", ">12.5%<", ">1,234<", "x&lt;"))
+
+
+def test_tensors_without_numbers_and_models_that_are_none() -> None:
+    net = Net()
+    for image in (torch.zeros(3, 8, 8, device="meta"), torch.zeros(3, 8, 8).to_sparse()):
+        with pytest.raises(ArgumentError, match="must be dense and hold numbers"):
+            drconv.visualize(net, image)
+    with pytest.raises(ArgumentError, match=r"must be a torch\.nn\.Module, got str"):
+        drconv.visualize("net", torch.zeros(3, 8, 8))
