@@ -107,7 +107,7 @@ class Drawing(Pictures):
                 _say(path, loaded)
             return self._measured(path, loaded)
 
-        with pillow_rules(), loaded_ahead(paths, read) as take:
+        with pillow_rules(), _a_thread_for_reading(), loaded_ahead(paths, read) as take:
             yield measure
 
     def _measured(self, path: Path, loaded: LoadedImage) -> Measured:
@@ -128,6 +128,22 @@ class Drawing(Pictures):
         if labels is not None:
             statistics = with_labels(statistics, found.guided_masks, labels)
         return Measured(loaded, statistics, found.guided_masks, found.margins)
+
+
+@contextmanager
+def _a_thread_for_reading() -> Iterator[None]:
+    """Leave one of PyTorch's threads to the reading of images.
+
+    The threads of a convolution wait for each other; where one shares its core with the reading, all of them do.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _say(path: Path, loaded: LoadedImage) -> None:

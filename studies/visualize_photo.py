@@ -3,7 +3,8 @@
 The photo is matplotlib's grace_hopper.jpg, enlarged. Each sample is a fresh process, and the two kinds take turns; the
 first of each is thrown away (it fills the disk cache and compiles bytecode). The yardstick is given in two ways: the
 seconds that `import torch` and the model's first forward pass take inside their process, and that whole process from
-its start to its end, which also builds the model.
+its start to its end, which also builds the model. Where Triton is installed, PyTorch's counter imports it, which takes a
+third of a second; the results say whether it was.
 
 Run from the repository root on a quiet machine: `python studies/visualize_photo.py`.
 """
@@ -27,6 +28,7 @@ MODEL = "drconv_shufflenet_v2_x0_5"
 SIZE = (3000, 4000)
 RESULTS = Path("studies/results/visualize_photo.json")
 YARDSTICK = f"""
+import sys
 from time import perf_counter
 start = perf_counter()
 import torch
@@ -37,7 +39,7 @@ image = torch.randn(1, 3, 299, 224)
 ready = perf_counter()
 with torch.inference_mode():
     model(image)
-print(imported - start, perf_counter() - ready)
+print(imported - start, perf_counter() - ready, int('triton' in sys.modules))
 """
 
 
@@ -60,12 +62,13 @@ def main() -> None:
         "samples": options.samples,
         "import_torch": median(each[0] for each in inside),
         "forward": median(each[1] for each in inside),
-        "yardstick": median(sum(each) for each in inside),
+        "yardstick": median(sum(each[:2]) for each in inside),
         "yardstick_process": median(seconds for seconds, _, _ in yardsticks),
         "yardstick_peak": int(median(peak for _, peak, _ in yardsticks)),
         "visualize_process": median(seconds for seconds, _, _ in drawings),
         "visualize_all": sorted(seconds for seconds, _, _ in drawings),
         "visualize_peak": int(median(peak for _, peak, _ in drawings)),
+        "triton": bool(inside[0][2]),
         "environment": environment("cpu"),
     }
     found["ratio"] = found["visualize_process"] / found["yardstick"]
