@@ -47,6 +47,7 @@ def main() -> None:
     """Measure, print the Markdown table, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=9)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.jpg"
@@ -73,7 +74,7 @@ def main() -> None:
     }
     found["ratio"] = found["visualize_process"] / found["yardstick"]
     found["ratio_to_process"] = found["visualize_process"] / found["yardstick_process"]
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    options.output.write_text(json.dumps(found, indent=1) + "\n")
     mib = 2**20
     print("| | median | peak memory |\n|---|---:|---:|")
     print(f"| `import torch` and one forward pass, inside the process | {found['yardstick']:.2f} s | |")
