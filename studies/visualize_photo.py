@@ -3,8 +3,8 @@
 The photo is matplotlib's grace_hopper.jpg, enlarged. Each sample is a fresh process, and the two kinds take turns; the
 first of each is thrown away (it fills the disk cache and compiles bytecode). The yardstick is given in two ways: the
 seconds that `import torch` and the model's first forward pass take inside their process, and that whole process from
-its start to its end, which also builds the model. Where Triton is installed, PyTorch's counter of operations imports it,
-which takes a third of a second; the results say whether it was.
+its start to its end, which also builds the model. Where Triton is installed, PyTorch's counter of operations imports
+it, which takes a third of a second; the results say whether it was.
 
 Run from the repository root on a quiet machine: `python studies/visualize_photo.py`.
 """
