@@ -146,7 +146,7 @@ def page() -> str:
         fill(
             "Every kind of picture that the commands draw, each with the command that made it. They use "
             "[photos in the public domain](#the-photos); `python studies/gallery` in a clone draws all of them again "
-            "and writes this page.",
+            "and writes this page. A command that stands in two sections need run only once.",
             WIDTH,
         ),
         fill(f"{CAVEAT} {WEIGHTS}", WIDTH),

@@ -82,8 +82,8 @@ ENTRIES = (
     Entry(
         "Patterns, for print without colours",
         (f"drconv visualize cat.png -m {MODEL} --patterns --layers {LAYERS[1]} -o patterns",),
-        "Each region has a hatch beside its colour, in the map and in the legend, so that a grey copy can still be "
-        "read.",
+        "Each region has a hatch beside its colour (region 0 is plain), in the map and in the legend, so that a grey "
+        "copy can still be read.",
         (Shot("patterns.webp", "A region map whose regions are hatched", "patterns/cat.png"),),
     ),
     Entry(
