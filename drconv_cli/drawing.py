@@ -111,7 +111,12 @@ class Drawing(Pictures):
             yield measure
 
     def _measured(self, path: Path, loaded: LoadedImage) -> Measured:
-        labels = _load_labels(self.labels[path], loaded.pixels.shape) if self.labels else None
+        labels = None
+        if self.labels:
+            try:
+                labels = _load_labels(self.labels[path], loaded.pixels.shape)
+            except FileError as error:
+                raise FileError(f"the map of classes for {path}: {error}") from error
         return self.measure_loaded(loaded, labels)
 
     def measure_loaded(self, loaded: LoadedImage, labels: NDArray[Any] | None = None) -> Measured:

@@ -43,6 +43,11 @@ class ImageRegions:
     margins: dict[str, NDArray[Any]]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Name the layers and their grids, without the arrays."""
+        grids = (f"{name} {mask.shape[0]}x{mask.shape[1]}" for name, mask in self.guided_masks.items())
+        return f"ImageRegions({self.title!r}, {', '.join(grids)})"
+
     def figure(self) -> "Figure":
         """Return a new matplotlib figure; see `drconv.viz.region_figure`."""
         return region_figure(

@@ -161,8 +161,9 @@ def page() -> str:
         "## The photos",
         fill(
             "The cat, the astronaut, the cup and the rocket come with scikit-image (`skimage.data`), Grace Hopper with "
-            "matplotlib; all are in the public domain or CC0. The clip, the labels and the two checkpoints are made by "
-            "`studies/gallery/photos.py`.",
+            "matplotlib; all are in the public domain or CC0. `python studies/gallery/photos.py FOLDER` writes them, "
+            "the clip and the labels into a folder in which the commands run; `studies/gallery` makes the "
+            "two checkpoints.",
             WIDTH,
         ),
     ]

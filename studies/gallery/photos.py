@@ -1,5 +1,9 @@
-"""What the gallery draws: photos in the public domain from packages, a clip cut out of one, labels, checkpoints."""
+"""What the gallery draws: photos in the public domain from packages, a clip cut out of one, labels, checkpoints.
 
+`python studies/gallery/photos.py FOLDER` writes all but the checkpoints into a new folder.
+"""
+
+import argparse
 import shutil
 from pathlib import Path
 
@@ -66,3 +70,11 @@ def make_checkpoints(folder: Path, state: dict[str, torch.Tensor]) -> None:
     save_file(state, folder / "before.safetensors")
     save_file({name: moved(weight) for name, weight in state.items()}, folder / "after.safetensors")
     assert np.isfinite(sum(float(weight.double().sum()) for weight in state.values()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    new = parser.parse_args().folder
+    new.mkdir(parents=True)
+    make_inputs(new)

@@ -242,7 +242,7 @@ def test_labels_that_do_not_fit(net: str, photo: Path, tmp_path: Path, run_cli: 
     assert_one_line(run_cli(*draw, tmp_path / "square.png"), "aspect of the photo", "64x64", "75x64")
     assert_one_line(run_cli(*draw, tmp_path / "colours.png"), "one channel", "RGB")
     assert_one_line(run_cli(*draw, tmp_path / "ignored.png"), "hold no class")
-    assert_one_line(run_cli(*draw, tmp_path), "does not exist", "grace_hopper.png")
+    assert_one_line(run_cli(*draw, tmp_path), f"the map of classes for {photo}", "does not exist", "grace_hopper.png")
     Image.new("RGB", (30, 40)).save(tmp_path / "other.png")
     two = (
         "visualize",

@@ -208,6 +208,8 @@ def test_a_notebook_shows_the_picture_and_the_table(regions: ImageRegions) -> No
 
 def test_tables_show_themselves(regions: ImageRegions) -> None:
     assert "<table>" in regions.statistics._repr_html_()
+    assert len(repr(regions)) < 300
+    assert all(layer.name in repr(regions) for layer in regions.statistics.layers)
     assert "Use of regions over 0 images" in UsageReport(())._repr_html_()
     table = Table("<i>", (Column("a&"), Column("n", "share"), Column("c", "count")), (("<td>", 0.125, 1234),), ("x<",))
     html = table_html(table)
