@@ -17,7 +17,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import IMAGE_SIZE, Network, build
-from runs import EQUAL_MADDS, GUIDES, MAPS, REGIONS, SEEDS, SIZES, WIDTHS, Run
+from runs import EQUAL_MADDS, FILTERS, GUIDES, MAPS, REGIONS, SEEDS, SIZES, WIDTHS, Run
 from scipy.stats import t as student
 from scipy.stats import ttest_rel
 from train import RESULTS, Data, lines
@@ -210,6 +210,7 @@ def draw(results: Results) -> None:
     dots(results, {n: found_of(results, w) for n, w in EQUAL_MADDS.items()}, "equal-madds", ylabel)
     dots(results, {n: found_of(results, w) for n, w in REGIONS.items()}, "regions", ylabel)
     dots(results, {n: found_of(results, w) for n, w in GUIDES.items()}, "guides", ylabel)
+    dots(results, {n: found_of(results, w) for n, w in FILTERS.items()}, "filters", ylabel)
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = _axes(figure, ylabel)
     for kind, label, color, marker in (("static", "static", GREY, "s"), ("pooled", "DRConv pooled", BLUE, "o")):
@@ -257,6 +258,7 @@ def main() -> None:
         "Equal multiply-adds": accuracy_table(results, EQUAL_MADDS, "static"),
         "Number of regions": accuracy_table(results, REGIONS, "m = 1"),
         "Guides and gradients": accuracy_table(results, GUIDES, "guide trained"),
+        "Regions or only filters from the image, basis generator": accuracy_table(results, FILTERS, "1 region"),
         "Smaller and larger": sizes_table(results),
         "Do regions follow the image": maps_table(results, data),
         "Time": times_table(results),

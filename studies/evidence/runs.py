@@ -27,6 +27,11 @@ GUIDES = {
     "random regions": Network("pooled", guide="random"),
     "soft filter gradient": Network("pooled", soft_filter_gradient=True),
 }
+FILTERS = {
+    "4 regions": Network("basis"),
+    "1 region": Network("basis", num_regions=1),
+    "4 random regions": Network("basis", guide="random"),
+}
 SIZES = {
     f"{kind}, {name} cost": Network(kind, madds=madds)
     for name, madds in WIDTHS.items()
@@ -67,7 +72,7 @@ def all_runs() -> list[Run]:
     for seed in SEEDS:
         found = [Run(network, seed) for network in EQUAL_MADDS.values()]
         if seed in FEW_SEEDS:
-            found += [Run(network, seed) for part in (SIZES, REGIONS, GUIDES) for network in part.values()]
+            found += [Run(network, seed) for part in (SIZES, REGIONS, GUIDES, FILTERS) for network in part.values()]
             found += [Run(network, seed, weight) for network, weight in MAPS.values()]
         runs |= {run.key: run for run in found}
     return list(runs.values())
