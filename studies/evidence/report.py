@@ -17,7 +17,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import IMAGE_SIZE, Network, build
-from runs import EQUAL_MADDS, FILTERS, GUIDES, MAPS, REGIONS, SEEDS, SIZES, WIDTHS, Run
+from runs import EQUAL_MADDS, FILTERS, GUIDES, LOW_RATE, MAPS, RATE, RATES, REGIONS, SEEDS, SIZES, WIDTHS, Run
 from scipy.stats import t as student
 from scipy.stats import ttest_rel
 from train import RESULTS, Data, lines
@@ -87,6 +87,16 @@ def sizes_table(results: Results) -> list[str]:
         static, pooled = SIZES[f"static, {name} cost"], SIZES[f"pooled, {name} cost"]
         cells = (spread([top1(r) for r in found_of(results, network)]) for network in (static, pooled))
         rows.append(f"| {madds / 1e6:g} M | {' | '.join(cells)} | {paired(results, pooled, static)} |")
+    return rows
+
+
+def rates_table(results: Results) -> list[str]:
+    """Return one seed at two learning rates."""
+    rows = [f"| | top-1 at {RATE:g}, % | at {LOW_RATE:g}, % |", "|---|---|---|"]
+    for name, network in RATES.items():
+        keys = (Run(network, SEEDS[0], rate=rate).key for rate in (RATE, LOW_RATE))
+        cells = (f"{top1(results[key]):.1f}" if key in results else "-" for key in keys)
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
 
 
@@ -259,6 +269,7 @@ def main() -> None:
         "Number of regions": accuracy_table(results, REGIONS, "m = 1"),
         "Guides and gradients": accuracy_table(results, GUIDES, "guide trained"),
         "Regions or only filters from the image, basis generator": accuracy_table(results, FILTERS, "1 region"),
+        "Learning rate, seed 0": rates_table(results),
         "Smaller and larger": sizes_table(results),
         "Do regions follow the image": maps_table(results, data),
         "Time": times_table(results),

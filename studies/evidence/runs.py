@@ -45,6 +45,11 @@ MAPS = {
 }
 
 
+RATE = 0.005
+LOW_RATE = 0.002
+RATES = {name: EQUAL_MADDS[name] for name in ("static", "DRConv pooled", "DRConv basis")}
+
+
 @dataclass(frozen=True)
 class Run:
     """One training.
@@ -53,16 +58,20 @@ class Run:
         network: what.
         seed: of weights, order and augmentation.
         guide_supervision: weight of the pair loss on guides.
+        rate: the highest learning rate.
     """
 
     network: Network
     seed: int
     guide_supervision: float = 0.0
+    rate: float = RATE
 
     @property
     def key(self) -> str:
         """What tells this run from all others."""
         parts = [f"{name}={value}" for name, value in self.network.__dict__.items()]
+        if self.rate != RATE:
+            parts.append(f"rate={self.rate}")
         return ", ".join([*parts, f"guide_supervision={self.guide_supervision}", f"seed={self.seed}"])
 
 
@@ -75,4 +84,6 @@ def all_runs() -> list[Run]:
             found += [Run(network, seed) for part in (SIZES, REGIONS, GUIDES, FILTERS) for network in part.values()]
             found += [Run(network, seed, weight) for network, weight in MAPS.values()]
         runs |= {run.key: run for run in found}
+    low = [Run(network, SEEDS[0], rate=LOW_RATE) for network in RATES.values()]
+    runs |= {run.key: run for run in low}
     return list(runs.values())

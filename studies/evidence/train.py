@@ -96,7 +96,7 @@ def train(run: Run, data: Data) -> dict[str, Any]:
     options = TrainingOptions(
         epochs=EPOCHS,
         batch_size=BATCH,
-        lr=0.005,
+        lr=run.rate,
         warmup_steps=50,
         guide_supervision=run.guide_supervision,
         seed=run.seed,
