@@ -1,20 +1,20 @@
 """Train what is missing of the study, and write one line per run into studies/results/evidence/.
 
 `python studies/evidence/train.py --share 0/2` and `--share 1/2` side by side use two cores; a run that was interrupted
-is done again. `python studies/evidence/report.py` makes tables and plots of the results.
+is done again. `python studies/evidence/measure.py` then times the networks, and `python studies/evidence/report.py`
+makes tables and plots.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from networks import IMAGE_SIZE, build
+from results import RESULTS, lines
 from runs import Run, all_runs
 
 from drconv.analysis import environment, record_regions
@@ -25,7 +25,6 @@ from drconv.training import Trainer, TrainingOptions
 from drconv.training.mosaic import MosaicDataset
 from drconv.training.sample import Sample, SampleDataset
 
-RESULTS = Path(__file__).parent.parent / "results" / "evidence"
 TRAIN_IMAGES, VALIDATION_IMAGES, MAP_IMAGES = 8192, 2048, 200
 EPOCHS, BATCH = 12, 64
 
@@ -131,13 +130,6 @@ def train(run: Run, data: Data) -> dict[str, Any]:
         "untrained_maps": untrained,
         "options": options.to_dict(),
     }
-
-
-def lines() -> Iterator[dict[str, Any]]:
-    """Yield all results so far."""
-    for path in sorted(RESULTS.glob("runs-*.jsonl")):
-        for line in path.read_text().splitlines():
-            yield json.loads(line)
 
 
 def main() -> None:
