@@ -38,5 +38,5 @@ def _text(cell: Cell, kind: Kind) -> str:
     if isinstance(cell, str):
         return cell
     if kind == "share":
-        return f"{cell:.1%}"
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.3g}"
+        return f"{cell:z.1%}"
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:z.3g}"

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from drconv.errors import ArgumentError, FileError
-from drconv_cli.drawing import Drawing, describe_weights
+from drconv_cli.drawing import Drawing
 from drconv_cli.images import find_images, is_directory
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
+from drconv_cli.region_model import RegionModel
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import RowsPart, join_parts, rows_part
-from drconv_cli.target import Target
 
 if TYPE_CHECKING:
     from drconv.analysis import LayerStatistics, UsageReport
@@ -143,10 +143,9 @@ class ClipFiles:
 def draw_clip(
     files: ClipFiles,
     options: ClipOptions,
-    target: Target,
+    opened: RegionModel,
     layers: Sequence[str] | None,
     size: int,
-    untrained: bool,
     arguments: dict[str, Any],
     destination: Destination,
 ) -> UsageReport:
@@ -155,10 +154,9 @@ def draw_clip(
     Args:
         files: what is read and written.
         options: of the clip.
-        target: the model.
+        opened: the model.
         layers: names and patterns of what is measured; the first one found is shown.
         size: shorter side of the frames, pixels.
-        untrained: whether no weights were given; BatchNorm without data then takes that of the first frame.
         arguments: for the envelope.
         destination: of the table.
 
@@ -167,12 +165,9 @@ def draw_clip(
     """
     from drconv.analysis import environment
     from drconv.analysis.clip_report import ClipReport
-    from drconv.models import has_fresh_batch_norm
 
-    fresh = untrained and has_fresh_batch_norm(target.model)
-    note = describe_weights(target, fresh, "frame")
-    notice(note)
-    drawing = Drawing(target, layers, size, False, {}, (note,), destination.force)
+    notice(opened.opening)
+    drawing = Drawing(opened.target, layers, size, False, {}, (opened.note,), destination.force)
     title = f"{readable_name(files.clip.resolve())}: regions of {drawing.target.title}"
     with ExitStack() as stack:
         part = stack.enter_context(rows_part(files.rows.parent, 0))
@@ -180,7 +175,7 @@ def draw_clip(
         run = _Run(drawing, title, _writer(options.video, stream), part)
         step = stack.enter_context(progress())
         for frame in _frames(files.source, options, drawing):
-            if fresh and not run.times:
+            if opened.fresh and not run.times:
                 drawing.calibrate_on(frame.image)
             step(f"frame {frame.index}", len(run.times), options.most)
             run.add(frame)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from drconv.viz import LoadedImage
 
-__all__ = ["Drawing", "Measured", "describe_weights"]
+__all__ = ["Drawing", "Measured"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Drawing(Pictures):
         force: whether files are replaced.
         patterns: whether region maps have hatches.
         filters: whether filters are measured, as all statistics and the pictures of an image need.
+        sources: file of an image that is called otherwise.
     """
 
     target: Target
@@ -46,6 +47,7 @@ class Drawing(Pictures):
     force: bool
     patterns: bool = False
     filters: bool = True
+    sources: Mapping[Path, Path] = field(default_factory=dict)
     _kept: dict[Path, LoadedImage] = field(default_factory=dict, repr=False)
     _expected: list[list[str] | None] = field(default_factory=list, repr=False)
 
@@ -64,7 +66,8 @@ class Drawing(Pictures):
         from drconv.regions import input_channels
         from drconv.viz import load_image
 
-        return load_image(path, self.size, channels=input_channels(self.target.model))
+        source, channels = self.sources.get(path, path), input_channels(self.target.model)
+        return load_image(source, self.size, channels=channels, name=str(path))
 
     def calibrate(self, path: Path) -> None:
         """Set the BatchNorm statistics of a fresh network to those of an image."""
@@ -154,16 +157,6 @@ def _a_thread_for_reading() -> Iterator[None]:
 def _say(path: Path, loaded: LoadedImage) -> None:
     for note in loaded.notes:
         notice(f"{path}: {note}")
-
-
-def describe_weights(target: Target, fresh: bool, first: str = "image") -> str:
-    """Return a line on where the weights come from, and what that means for the regions."""
-    line = f"{target.title} with {target.weights}"
-    if fresh:
-        line += f", BatchNorm statistics of the first {first}"
-    if target.is_random:
-        line += ": regions show the architecture, not anything learned; give trained weights with --checkpoint"
-    return line
 
 
 def _load_labels(path: Path, photo: tuple[int, ...]) -> NDArray[Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from drconv.errors import FileError
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "find_images", "is_directory", "read_stdin"]
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "STDIN_NAME", "find_images", "is_directory", "read_stdin"]
 
 STDIN = "-"
+STDIN_NAME = Path("stdin")
+"""What the image on stdin is called, in messages and in what is written."""
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
 )
@@ -97,6 +99,6 @@ def read_stdin(directory: Path) -> Path:
     """Write the image that comes over stdin to a file of a directory, and return its path."""
     if sys.stdin is None or sys.stdin.isatty():
         raise FileError("'-' reads an image from stdin, got a terminal; use: drconv visualize - < photo.jpg")
-    path = directory / "stdin"
+    path = directory / STDIN_NAME
     path.write_bytes(sys.stdin.buffer.read())
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,14 @@ class Keeping:
         folder: where to; None keeps nothing.
         output: directory of the pictures, which must be another.
         force: whether an evidence folder of that name is replaced.
+        sources: file of an image that is called otherwise.
 
     Raises:
         FileError: the folder could not be written.
     """
 
-    def __init__(self, folder: Path | None, output: Path, force: bool) -> None:
-        self._folder, self._force = folder, force
+    def __init__(self, folder: Path | None, output: Path, force: bool, sources: Mapping[Path, Path]) -> None:
+        self._folder, self._force, self._sources = folder, force, sources
         self._writer: EvidenceWriter | None = None
         if folder is None:
             return
@@ -52,7 +53,8 @@ class Keeping:
         """Keep one image."""
         if self._writer is not None:
             found = (measured.statistics, measured.guided_masks, measured.margins)
-            self._writer.add(index, str(path), path, measured.image.pixels, *found, measured.image.notes)
+            source = self._sources.get(path, path)
+            self._writer.add(index, str(path), source, measured.image.pixels, *found, measured.image.notes)
 
     def fail(self, index: int, path: Path, error: str) -> None:
         """Keep why an image was left out."""

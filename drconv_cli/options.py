@@ -13,9 +13,13 @@ from drconv_cli.output import check_free
 from drconv_cli.render import FORMATS
 
 __all__ = [
+    "DEFAULT",
+    "MODEL_HELP",
+    "NETWORK_HELP",
     "BackendOpt",
     "CheckpointOpt",
     "ConvertOpt",
+    "CountingDeviceOpt",
     "DeviceOpt",
     "ForceOpt",
     "FormatOpt",
@@ -23,6 +27,7 @@ __all__ = [
     "JsonOpt",
     "ModelArg",
     "OutputOpt",
+    "RegionModelOpt",
     "SeedOpt",
     "SizeOpt",
     "apart",
@@ -45,16 +50,33 @@ def _checked_conversions(value: list[str] | None) -> list[str] | None:
     return value
 
 
-MODEL_HELP = (
-    "A name from `drconv models`, demo (trained weights that ship with drconv), timm:NAME, torchvision:NAME, "
-    "weights.safetensors of `drconv train`, "
-    "package.module:factory, or path/file.py:factory (whose code is run)."
+NETWORK_HELP = (
+    "A name from `drconv models`, timm:NAME, torchvision:NAME, package.module:factory, or path/file.py:factory (whose "
+    "code is run)."
 )
+MODEL_HELP = NETWORK_HELP.replace(
+    "timm:", "demo (trained weights that ship with drconv), weights.safetensors of `drconv train`, timm:", 1
+)
+DEFAULT = "drconv_shufflenet_v2_x0_5"
+"""What help calls the default model; `drconv.models.DEFAULT_MODEL` is it, and would import torch."""
 
-ModelArg = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+ModelArg = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=DEFAULT)]
+RegionModelOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help=MODEL_HELP,
+        show_default=f"demo; {DEFAULT} with --convert, or with weights that do not say their model",
+    ),
+]
 CheckpointOpt = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="Weights: safetensors, or a torch file of tensors only.", show_default=False),
+    typer.Option(
+        "--checkpoint",
+        help="Weights for the model: safetensors, or a torch file of tensors only.",
+        show_default=False,
+    ),
 ]
 ConvertOpt = Annotated[
     list[str] | None,
@@ -70,9 +92,23 @@ SizeOpt = Annotated[
     str | None, typer.Option("--size", metavar="H[xW]", help="Image size, in pixels.", show_default="the model's")
 ]
 InputOpt = Annotated[
-    str | None, typer.Option("--input", metavar="CxHxW", help="Input of a network that does not take 3 channels.")
+    str | None,
+    typer.Option(
+        "--input", metavar="CxHxW", help="Input of a network that does not take 3 channels; instead of --size."
+    ),
 ]
-DeviceOpt = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to run.")]
+DeviceOpt = Annotated[
+    str,
+    typer.Option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to run; auto is a GPU if there is one."),
+]
+CountingDeviceOpt = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:i]|mps|meta",
+        help="Where to run; auto is a GPU if there is one, and meta counts without making weights.",
+    ),
+]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of random weights and inputs.")]
 BackendOpt = Annotated[
     list[str] | None,

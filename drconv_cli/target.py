@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, CheckpointError
 from drconv_cli.conversion import parse_conversion
 from drconv_cli.output import notice
 
@@ -35,6 +35,7 @@ class Target:
         input_size: of the images that it was made for, (C, H, W).
         weights: where they come from, in words.
         is_random: whether they are freshly drawn weights of a model that has a name.
+        is_default: whether neither the user nor the checkpoint said which model it is.
         arguments: what goes into the envelope.
     """
 
@@ -45,6 +46,7 @@ class Target:
     input_size: tuple[int, int, int]
     weights: str
     is_random: bool
+    is_default: bool
     arguments: dict[str, Any]
 
 
@@ -57,6 +59,7 @@ def open_target(
     *,
     allow_meta: bool = False,
     prefers_demo: bool = False,
+    say: Callable[[str], None] = notice,
 ) -> Target:
     """Build the named model, or the default one, with seeded random weights or those of a checkpoint.
 
@@ -69,29 +72,35 @@ def open_target(
         convert: values of --convert, applied in order.
         allow_meta: whether the device may be "meta", where tensors have shapes and no values.
         prefers_demo: whether without a model, a checkpoint and a conversion it is the one that ships with the package,
-            with its weights.
+            with its weights. Which model was taken is then not said here: `drconv_cli.region_model` says it together
+            with the weights.
+        say: what takes a line on how the model was made.
+
+    Raises:
+        CheckpointError: the weights cannot be read or do not fit.
     """
     # torch is imported here and not above, so that help and usage errors come at once.
     import torch
 
     from drconv.analysis import find_device
-    from drconv.models import DEMO, DEMO_REMARK, has_random_weights, input_size_of
+    from drconv.models import DEFAULT_MODEL, DEMO, DEMO_REMARK, has_random_weights, input_size_of
 
     on_meta = allow_meta and device == "meta"
     where = torch.device("meta") if on_meta else find_device(device)
-    if prefers_demo and model is None and checkpoint is None and not convert:
-        model = DEMO
-        notice(f"no model named: using the weights that ship with drconv, --model {DEMO}; {DEMO_REMARK}")
-    name, weights_file, description = _identify(model, checkpoint)
+    default = DEMO if prefers_demo and checkpoint is None and not convert else DEFAULT_MODEL
+    name, weights_file, description, is_default = _identify(model, checkpoint, default)
+    if model is None and not prefers_demo:
+        say(f"no model named: using {name}" if is_default else f"{checkpoint} is for {name}")
     torch.manual_seed(seed)
     with torch.device("meta") if on_meta else nullcontext():
         built = _build(name, description)
     size = input_size_of(name, built) if description is None else description.input_size
     is_random = weights_file is None and has_random_weights(name)
     if weights_file is not None and not on_meta:
-        built, weights, done = _load(built, weights_file, convert)
+        advice = f"; no model is named, so {name} was taken: give theirs with --model" if is_default else ""
+        built, weights, done = _load(built, weights_file, convert, advice, say)
     else:
-        built, done = _convert(built, convert)
+        built, done = _convert(built, convert, say)
         made = f"weights as {name.rpartition(':')[2]} made them (seed {seed})"
         weights = f"random weights (seed {seed})" if is_random else made + (_UNTRAINED if done else "")
     if name == DEMO:
@@ -102,31 +111,33 @@ def open_target(
     layers = ", ".join(dict.fromkeys(parse_conversion(text).layer for text in convert or ()))
     built_as = name if description is None else description.model
     title = f"{built_as} ({layers})" if layers else built_as
-    return Target(name, title, built.to(where).eval(), where, size, weights, is_random, arguments)
+    return Target(name, title, built.to(where).eval(), where, size, weights, is_random, is_default, arguments)
 
 
-def _identify(model: str | None, checkpoint: Path | None) -> tuple[str, Path | None, ModelDescription | None]:
-    """Return the model's name, the file of its weights, and what that file says about the model, if it counts.
+def _identify(
+    model: str | None, checkpoint: Path | None, default: str
+) -> tuple[str, Path | None, ModelDescription | None, bool]:
+    """Return the model's name, the file of its weights, what that file says about it, and whether nobody named it.
+
+    What the file says is None where it is about another model.
 
     Raises:
         CheckpointError: a file of weights that stands for a model does not say which.
     """
-    from drconv.models import DEFAULT_MODEL, described_without_code, is_weights_file, read_description, weights_file
+    from drconv.models import described_without_code, is_weights_file, read_description, weights_file
 
-    if model is not None and is_weights_file(model):
-        if checkpoint is not None:
-            raise ArgumentError(f"{model} holds weights already; give it or --checkpoint {checkpoint}, not both")
-        return model, weights_file(model), described_without_code(weights_file(model))
+    if model is not None and checkpoint is not None and is_weights_file(model):
+        raise ArgumentError(f"{model} holds weights already; give it or --checkpoint {checkpoint}, not both")
     description = None if checkpoint is None else read_description(checkpoint)
     if model is None and checkpoint is not None and description is not None:
         description = described_without_code(checkpoint)
-        notice(f"{checkpoint} is for {description.model}")
-        return description.model, checkpoint, description
-    if model is None:
-        notice(f"no model named: using {DEFAULT_MODEL}")
-    name = DEFAULT_MODEL if model is None else model
+        return description.model, checkpoint, description, False
+    name = default if model is None else model
+    if is_weights_file(name):
+        return name, weights_file(name), described_without_code(weights_file(name)), model is None
     # Weights of another model say nothing about this one; whether they fit, their names and shapes will tell.
-    return name, checkpoint, description if description is not None and description.model == name else None
+    fitting = description if description is not None and description.model == name else None
+    return name, checkpoint, fitting, model is None
 
 
 def _build(name: str, description: ModelDescription | None) -> nn.Module:
@@ -135,28 +146,39 @@ def _build(name: str, description: ModelDescription | None) -> nn.Module:
     return load_model(name) if description is None else build_described(description)
 
 
-def _load(model: nn.Module, checkpoint: Path, conversions: Sequence[str] | None) -> tuple[nn.Module, str, list[str]]:
-    """Load weights, and convert before or after; return the model, its weights in words, and what `_convert` did."""
+def _load(
+    model: nn.Module, checkpoint: Path, conversions: Sequence[str] | None, advice: str, say: Callable[[str], None]
+) -> tuple[nn.Module, str, list[str]]:
+    """Load weights, and convert before or after; return the model, its weights in words, and what `_convert` did.
+
+    Raises:
+        CheckpointError: the weights cannot be read, or do not fit, which the advice follows.
+    """
     from drconv.models import fits_by_name, load_state, read_state_dict
 
     state = read_state_dict(checkpoint)
     loads_first = not conversions or fits_by_name(model, state, checkpoint)
     done: list[str] = []
     if not loads_first:
-        model, done = _convert(model, conversions)
-    loaded = load_state(model, state, checkpoint)
+        model, done = _convert(model, conversions, say)
+    try:
+        loaded = load_state(model, state, checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{advice}") from error
     if loaded.is_foreign:
-        notice(loaded.summary)
+        say(loaded.summary)
     weights = f"weights of {checkpoint}"
     if loads_first and conversions:
-        model, done = _convert(model, conversions)
+        model, done = _convert(model, conversions, say)
         weights += f", loaded before --convert{_UNTRAINED}"
     elif conversions:
         weights += ", loaded after --convert"
     return model, weights, done
 
 
-def _convert(model: nn.Module, conversions: Sequence[str] | None) -> tuple[nn.Module, list[str]]:
+def _convert(
+    model: nn.Module, conversions: Sequence[str] | None, say: Callable[[str], None]
+) -> tuple[nn.Module, list[str]]:
     """Apply conversions in order, and return what each did in one line, after saying it.
 
     Raises:
@@ -171,6 +193,6 @@ def _convert(model: nn.Module, conversions: Sequence[str] | None) -> tuple[nn.Mo
         line = f"--convert {conversion.text!r}: {report.summary}"
         if not report.changed:
             raise ArgumentError(line)
-        notice(line)
+        say(line)
         done.append(line)
     return model, done

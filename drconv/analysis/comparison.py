@@ -21,6 +21,8 @@ class LayerComparison:
         names: region of the first mask that each of the second is matched with; M of the first and beyond where there
             was none left.
         overlaps: for each region of the first mask, positions shared with its partner over those of either.
+        unscored: positions of the first and of the second whose scores are not finite; they have a region, but it
+            means nothing.
     """
 
     first: str
@@ -31,6 +33,7 @@ class LayerComparison:
     adjusted_mutual_information: float
     names: tuple[int, ...]
     overlaps: tuple[float | None, ...]
+    unscored: tuple[int, int] = (0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -43,6 +46,7 @@ class LayerComparison:
             "adjusted_mutual_information": self.adjusted_mutual_information,
             "names": list(self.names),
             "overlaps": list(self.overlaps),
+            "unscored": list(self.unscored),
         }
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "STATISTICS_COLUMNS",
     "LayerStatistics",
     "RegionStatistics",
+    "describe_unscored",
     "optional_part",
     "region_statistics",
     "with_labels",
@@ -122,7 +123,7 @@ class LayerStatistics:
         """One sentence on how the layer uses its regions."""
         text = f"{self.name}: {describe_use(self.region_share, self.redundant, self.unscored)}"
         if self.labels is not None:
-            text += f"; with the labels: NMI {self.labels.nmi:.2f}, ARI {self.labels.ari:.2f}"
+            text += f"; with the labels: NMI {self.labels.nmi:z.2f}, ARI {self.labels.ari:z.2f}"
         return f"{text}."
 
 
@@ -150,10 +151,13 @@ def describe_use(shares: Sequence[float], redundant: Sequence[tuple[tuple[int, .
             parts.append(f"{_listed(tuple(j for j in range(len(shares)) if j not in present))} never")
     parts += [f"{_listed(group)} share one filter, cosine {cosine:.3f}" for group, cosine in redundant]
     if unscored:
-        parts.append(
-            f"scores are not finite at {unscored:,} position{'s' * (unscored > 1)}, whose region means nothing"
-        )
+        parts.append(describe_unscored(unscored))
     return "; ".join(parts)
+
+
+def describe_unscored(count: int) -> str:
+    """Say in words that the scores of some positions are not finite."""
+    return f"scores are not finite at {count:,} position{'s' * (count > 1)}, whose region means nothing"
 
 
 @dataclass(frozen=True)

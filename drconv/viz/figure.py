@@ -247,7 +247,7 @@ def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:
             ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="0.88", ec="0.55", hatch="/////", lw=0))
         elif count <= 8:
             ink = ink_on(_COLORS((value + 1) / 2))
-            ax.text(j, i, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center_baseline", fontsize=7, color=ink)
+            ax.text(j, i, f"{value:z.2f}", ha="center", va="center_baseline", fontsize=7, color=ink)
     thick, size = _SWATCH * count / side, min(7.0, 0.6 * 72 * side / count)
     for j in range(count):
         for x, y, width, height in ((-0.5 - thick, j - 0.5, thick, 1.0), (j - 0.5, count - 0.5, 1.0, thick)):

@@ -90,7 +90,7 @@ def _draw_cosines(ax: Axes, layer: LayerStatistics) -> None:
             ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="0.88", ec="0.55", hatch="/////", lw=0))
         elif count <= 8:
             ink = ink_on(_COLORS((value + 1) / 2))
-            ax.text(j, i, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center_baseline", fontsize=6.5, color=ink)
+            ax.text(j, i, f"{value:z.2f}", ha="center", va="center_baseline", fontsize=6.5, color=ink)
     thick, size = 0.2 * count / _ROW, min(7.0, 0.55 * 72 * _ROW / count)
     for place, region in enumerate(order):
         color = region_color(region)

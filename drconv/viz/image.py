@@ -53,13 +53,14 @@ class LoadedImage:
     notes: tuple[str, ...]
 
 
-def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
+def load_image(path: Path, size: int, *, channels: int = 3, name: str | None = None) -> LoadedImage:
     """Read an image file, upright, on white, and resized without cropping.
 
     Args:
         path: of a regular file in any format that Pillow reads.
         size: shorter side after resizing, pixels; the aspect is kept.
         channels: 3 for RGB, 1 for luminance.
+        name: what messages call it; None takes the path.
 
     Returns:
         Pixels and tensor of equal height and width.
@@ -74,7 +75,7 @@ def load_image(path: Path, size: int, *, channels: int = 3) -> LoadedImage:
     """
     _check_arguments(size, channels)
     with pillow_rules():
-        image, notes = _read(Path(path), size)
+        image, notes = _read(Path(path), str(path) if name is None else name, size)
     return _normalised(image, notes, channels)
 
 
@@ -189,10 +190,10 @@ def _table(channels: int) -> NDArray[np.float32]:
     return table
 
 
-def _read(path: Path, size: int) -> tuple[Image.Image, list[str]]:
+def _read(path: Path, name: str, size: int) -> tuple[Image.Image, list[str]]:
     """Return the resized RGB image, and notes; every failure becomes a `FileError`."""
-    with opened_image(path) as image:
-        return _resized(image, path, size)
+    with opened_image(path, name) as image:
+        return _resized(image, name, size)
 
 
 def _resized(image: Image.Image, name: Path | str, size: int) -> tuple[Image.Image, list[str]]:
@@ -206,37 +207,43 @@ def _resized(image: Image.Image, name: Path | str, size: int) -> tuple[Image.Ima
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file that is not too large; whatever fails, here or in decoding, becomes a `FileError`."""
+def opened_image(path: Path, name: str | None = None) -> Iterator[Image.Image]:
+    """Open an image file that is not too large; whatever fails, here or in decoding, becomes a `FileError`.
+
+    Args:
+        path: of a regular file.
+        name: what messages call it; None takes the path.
+    """
+    name = str(path) if name is None else name
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise FileError(f"the image must be a regular file, got {kind}: {path}; {_WHAT_WORKS}")
+            raise FileError(f"the image must be a regular file, got {kind}: {name}; {_WHAT_WORKS}")
         if status.st_size == 0:
-            raise FileError(f"the image file is empty (0 bytes): {path}; {_WHAT_WORKS}")
+            raise FileError(f"the image file is empty (0 bytes): {name}; {_WHAT_WORKS}")
         with path.open("rb") as file, Image.open(file) as image:
             width, height = image.size
             if width * height > _MAX_FILE_PIXELS:
-                raise FileError(_too_many(path, f"declares {width} x {height} pixels"))
+                raise FileError(_too_many(name, f"declares {width} x {height} pixels"))
             yield image
     except FileError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise FileError(f"the image file does not exist, got {path}; {_WHAT_WORKS}") from None
+        raise FileError(f"the image file does not exist, got {name}; {_WHAT_WORKS}") from None
     except PermissionError:
-        raise FileError(f"the image file may not be read (permission denied), got {path}; make it readable") from None
+        raise FileError(f"the image file may not be read (permission denied), got {name}; make it readable") from None
     except UnidentifiedImageError:
-        raise FileError(f"the file is not an image of a known format, got {path}; {_WHAT_WORKS}") from None
+        raise FileError(f"the file is not an image of a known format, got {name}; {_WHAT_WORKS}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise FileError(_too_many(path, "declares more pixels than that")) from None
+        raise FileError(_too_many(name, "declares more pixels than that")) from None
     except Exception as error:  # decoders meet damaged data with almost any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"the image is damaged or unreadable, got {path} ({reason}); {_WHAT_WORKS}") from error
+        raise FileError(f"the image is damaged or unreadable, got {name} ({reason}); {_WHAT_WORKS}") from error
 
 
-def _too_many(path: Path | str, got: str) -> str:
-    return f"the image must have at most {_MAX_FILE_PIXELS:,} pixels, got {path}, which {got}; make it smaller first"
+def _too_many(name: Path | str, got: str) -> str:
+    return f"the image must have at most {_MAX_FILE_PIXELS:,} pixels, got {name}, which {got}; make it smaller first"
 
 
 def _resized_size(path: Path | str, old: tuple[int, int], size: int) -> tuple[int, int]:

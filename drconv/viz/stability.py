@@ -61,7 +61,7 @@ def stability_figure(clip: ClipStability, *, title: str, notes: Sequence[str] = 
         for layer in clip.layers:
             numbers = (
                 f"stability {_percent(layer.mean_stability)}, by chance {_percent(layer.mean_chance)}, above chance "
-                + ("unknown" if layer.above_chance is None else f"{layer.above_chance:.2f}")
+                + ("unknown" if layer.above_chance is None else f"{layer.above_chance:z.2f}")
             )
             put_text(figure, _MARGIN, top - 0.15, shortened(layer.name, 0.46 * inner, 9, "bold"), fontsize=9,
                      weight="bold")  # fmt: skip

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from drconv.errors import FileError
-from drconv_cli.drawing import Drawing, Measured, describe_weights
+from drconv_cli.drawing import Drawing, Measured
 from drconv_cli.images import IMAGE_SUFFIXES, is_directory
 from drconv_cli.options import (
-    MODEL_HELP,
     CheckpointOpt,
     ConvertOpt,
     DeviceOpt,
     ForceOpt,
     FormatOpt,
     JsonOpt,
+    RegionModelOpt,
     SeedOpt,
 )
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, readable_name, write_file
-from drconv_cli.target import open_target
+from drconv_cli.region_model import RegionModel, open_region_model
 
 if TYPE_CHECKING:
     from drconv.analysis import LayerComparison
@@ -36,14 +37,16 @@ _WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, the name of a layer, or an image.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A checkpoint, the name of a layer, or an image.", show_default=False)
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.", show_default=False)],
     image: Annotated[
         Path | None,
         typer.Option("--image", "-i", help="Photo to compare checkpoints or layers on.", show_default=False),
     ] = None,
-    kind: Annotated[Kind, typer.Option("--of", help="What A and B are; auto looks at their names.")] = "auto",
-    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    kind: Annotated[Kind, typer.Option("--of", help="What A and B are; auto tells by their names.")] = "auto",
+    model: RegionModelOpt = None,
     checkpoint: CheckpointOpt = None,
     convert: ConvertOpt = None,
     layers: Annotated[
@@ -56,7 +59,7 @@ def compare(
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option("--size", min=1, max=100_000, help="Shorter side of the image, in pixels.")
+        int, typer.Option("--size", min=1, max=100_000, help="Shorter side of the image after resizing, in pixels.")
     ] = 224,
     picture: Annotated[
         Path | None,
@@ -69,7 +72,10 @@ def compare(
     format: FormatOpt = None,
     as_json: JsonOpt = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the table or JSON.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File for the table or JSON; the suffix gives the format.", show_default=False
+        ),
     ] = None,
     force: ForceOpt = False,
 ) -> None:
@@ -94,33 +100,34 @@ def compare(
         if picture.resolve() in {Path(path).resolve() for path in (first, second, image, checkpoint) if path}:
             raise FileError(f"{picture} would replace what is compared; give another name with --picture")
     from drconv.analysis import ComparisonReport, environment
-    from drconv.models import has_fresh_batch_norm
 
-    def measure(weights: Path | None, photo: Path, names: list[str] | None) -> tuple[Measured, str, Any]:
-        target = open_target(model, weights, device, seed, convert)
-        fresh = weights is None and has_fresh_batch_norm(target.model)
-        note = describe_weights(target, fresh)
-        drawing = Drawing(target, names, size, False, {}, (note,), force)
-        if fresh:
-            drawing.calibrate(image or Path(first))
-        return drawing.measure(photo), note, target
+    say = _once()
+
+    def opened(weights: Path | None) -> RegionModel:
+        return open_region_model(model, weights, device, seed, convert, say=say)
+
+    def drawing(of: RegionModel, names: list[str] | None) -> Drawing:
+        return Drawing(of.target, names, size, False, {}, (of.note,), force)
 
     if kind == "checkpoints":
         assert image is not None
-        a, note, target = measure(Path(first), image, layers)
-        b, other, _ = measure(Path(second), image, _names(a))
-        notes = [note, other]
-    elif kind == "images":
-        a, note, target = measure(checkpoint, Path(first), layers)
-        b, _, _ = measure(checkpoint, Path(second), _names(a))
-        notes = [note]
+        models = [opened(Path(first)), opened(Path(second))]
     else:
-        assert image is not None
-        a, note, target = measure(checkpoint, image, list(dict.fromkeys((first, second))))
-        b, notes = a, [note]
+        models = [opened(checkpoint)]
+    notes = list(dict.fromkeys(each.note for each in models))
+    for line in (models[0].opening, *notes[1:]):
+        notice(line)
+    photos = (Path(first), Path(second)) if image is None else (image, image)
+    start = drawing(models[0], list(dict.fromkeys((first, second))) if kind == "layers" else layers)
+    if models[0].fresh:
+        start.calibrate(photos[0])
+    a = start.measure(photos[0])
+    b = a if kind == "layers" else drawing(models[-1], _names(a)).measure(photos[1])
     named = [(first, second)] if kind == "layers" else [(name, name) for name in _names(a)]
     captions = (f"A: {readable_name(Path(first))}", f"B: {readable_name(Path(second))}")
     pairs = [_match(a, b, *names, kind, captions) for names in named]
+    notes += _unscored([comparison for comparison, _ in pairs], kind, captions)
+    target = models[0].target
     report = ComparisonReport(kind, first, second, tuple(pair for pair, _ in pairs), tuple(notes))
     arguments = {**target.arguments, "kind": kind, "first": first, "second": second, "layers": layers or []}
     arguments |= {"image": image, "size": size}
@@ -134,6 +141,31 @@ def compare(
         write_file(picture, data.getvalue(), force)
         notice(f"wrote {picture}")
     emit(report, envelope("compare", arguments, environment(target.device), report, notes), destination)
+
+
+def _once() -> Callable[[str], None]:
+    """Return what says a line the first time: two checkpoints are converted alike."""
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            notice(text)
+
+    return say
+
+
+def _unscored(comparisons: Sequence[LayerComparison], kind: Kind, captions: tuple[str, str]) -> list[str]:
+    """Return a line for each map with positions whose scores are not finite."""
+    from drconv.analysis.statistics import describe_unscored
+
+    lines = [
+        f"{name if kind == 'layers' else f'{caption}, {name}'}: {describe_unscored(count)}."
+        for x in comparisons
+        for name, caption, count in zip((x.first, x.second), captions, x.unscored, strict=True)
+        if count
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def _names(measured: Measured) -> list[str]:
@@ -170,25 +202,27 @@ def _match(
     from drconv.analysis.matching import match_masks
     from drconv.viz import ComparisonRow
 
-    counts = [
-        next(layer.num_regions for layer in measured.statistics.layers if layer.name == name)
+    found = [
+        next(layer for layer in measured.statistics.layers if layer.name == name)
         for measured, name in ((a, first), (b, second))
     ]
+    counts = (found[0].num_regions, found[1].num_regions)
     match = match_masks(a.guided_masks[first], b.guided_masks[second], *counts, same_regions=kind == "images")
     height, width = match.first.shape
     comparison = LayerComparison(
         first,
         second,
         (height, width),
-        (counts[0], counts[1]),
+        counts,
         match.agreement,
         match.adjusted_mutual_information,
         match.names,
         match.overlaps,
+        (found[0].unscored, found[1].unscored),
     )
     row = ComparisonRow(
         first if first == second else f"{first} and {second}",
-        f"{100 * match.agreement:.1f} % of positions agree, AMI {match.adjusted_mutual_information:.2f}",
+        f"{100 * match.agreement:.1f} % of positions agree, AMI {match.adjusted_mutual_information:z.2f}",
         (a.image.pixels, b.image.pixels),
         (first, second) if kind == "layers" else captions,
         (match.first, match.second),

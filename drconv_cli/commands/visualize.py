@@ -15,26 +15,26 @@ import typer
 
 from drconv.errors import DrconvError, FileError
 from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
-from drconv_cli.drawing import Drawing, describe_weights
-from drconv_cli.images import STDIN, find_images, is_directory, read_stdin
+from drconv_cli.drawing import Drawing
+from drconv_cli.images import STDIN, STDIN_NAME, find_images, is_directory, read_stdin
 from drconv_cli.keeping import Keeping
 from drconv_cli.options import (
-    MODEL_HELP,
     CheckpointOpt,
     ConvertOpt,
     DeviceOpt,
     ForceOpt,
     FormatOpt,
     JsonOpt,
+    RegionModelOpt,
     SeedOpt,
     apart,
 )
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.preview import Previews
 from drconv_cli.redrawing import Redrawing, open_redrawing
+from drconv_cli.region_model import RegionModel, open_region_model
 from drconv_cli.render import FORMATS
 from drconv_cli.rows import join_parts, rows_part
-from drconv_cli.target import Target, open_target
 from drconv_cli.workers import Workers, workers
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def visualize(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE...",
-            help="Photos in any format that Pillow reads: files, directories, patterns, @FILE with one path per line, "
-            "or - for stdin.",
+            help="Photos in any format that Pillow reads: files, directories, quoted patterns, @FILE with one path per "
+            "line, or - for one on stdin. Needed unless there is --from.",
             show_default=False,
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    model: RegionModelOpt = None,
     checkpoint: CheckpointOpt = None,
     convert: ConvertOpt = None,
     layers: Annotated[
@@ -75,11 +75,17 @@ def visualize(
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option("--size", min=1, max=100_000, help="Shorter side, in pixels; aspect kept, no crop.")
+        int,
+        typer.Option(
+            "--size", min=1, max=100_000, help="Shorter side of the image after resizing, in pixels; not cropped."
+        ),
     ] = 224,
     statistics: Annotated[
         Literal["default", "full"],
-        typer.Option("--statistics", help="'full' adds components, boundaries, ranks of filters, agreement of layers."),
+        typer.Option(
+            "--statistics",
+            help="'full' adds components and boundaries of regions, ranks of filters, agreement of layers.",
+        ),
     ] = "default",
     labels: Annotated[
         Path | None,
@@ -98,8 +104,8 @@ def visualize(
         Literal["auto", "each", "set", "none"],
         typer.Option(
             "--figures",
-            help=f"Pictures: one for 'each' image, one of the 'set', or 'none'; auto is both, up to {MOST_PICTURES} "
-            "images, and that of the set beyond.",
+            help="Pictures: one for 'each' image, those of the whole 'set', or 'none'; auto: both for up to "
+            f"{MOST_PICTURES} images, those of the set for more.",
         ),
     ] = "auto",
     report: Annotated[
@@ -122,7 +128,7 @@ def visualize(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Draw and print what --evidence kept, without the model or the photos.",
+            help="Instead of IMAGE: draw and print again what --evidence kept, without the model or the photos.",
             show_default=False,
         ),
     ] = None,
@@ -145,18 +151,29 @@ def visualize(
             "and how stable the regions are.",
         ),
     ] = False,
-    every: Annotated[int | None, typer.Option("--every", min=1, help="Take every so many-th frame.")] = None,
+    every: Annotated[
+        int | None,
+        typer.Option("--every", metavar="N", min=1, help="With --frames: take every N-th frame.", show_default="1"),
+    ] = None,
     max_frames: Annotated[
         int | None,
-        typer.Option("--max-frames", min=1, help="Take so many frames at most.", show_default=str(MOST_FRAMES)),
+        typer.Option(
+            "--max-frames", metavar="N", min=1, help="With --frames: take N at most.", show_default=str(MOST_FRAMES)
+        ),
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option("--fps", min=0.01, max=1000, help="Frames per second.", show_default="the clip's; 10 of a folder"),
+        typer.Option(
+            "--fps",
+            min=0.01,
+            max=1000,
+            help="With --frames: so many per second.",
+            show_default="the clip's; 10 of a folder",
+        ),
     ] = None,
     video: Annotated[
         Literal["gif", "mp4"] | None,
-        typer.Option("--video", help="Format of the animation.", show_default="gif"),
+        typer.Option("--video", help="With --frames: format of the animation.", show_default="gif"),
     ] = None,
     seed: SeedOpt = 0,
     device: DeviceOpt = "auto",
@@ -181,34 +198,39 @@ def visualize(
     clip = clip_options(frames, every, max_frames, fps, video, refused)
     if clip is not None:
         clip_files = ClipFiles.of(images or [], output, clip.video, figure_format, force)
-        target = open_target(model, checkpoint, device, seed, convert, prefers_demo=True)
-        arguments = {**target.arguments, "images": images, "layers": layers or [], "size": size, **asdict(clip)}
-        usage = draw_clip(clip_files, clip, target, layers, size, checkpoint is None, arguments, destination)
+        opened = open_region_model(model, checkpoint, device, seed, convert, first="frame")
+        arguments = {**opened.target.arguments, "images": images, "layers": layers or [], "size": size, **asdict(clip)}
+        usage = draw_clip(clip_files, clip, opened, layers, size, arguments, destination)
         if fail_dead:
             _check_alive(usage)
         return
     with ExitStack() as stack:
         drawing: Drawing | Redrawing
+        sources: dict[Path, Path] = {}
         if redrawn is not None:
             drawing = open_redrawing(redrawn, force, patterns)
             if output.resolve().is_relative_to(redrawn.resolve()):
                 raise FileError(f"--output must lie outside the evidence folder, got {output} and {redrawn}")
             paths, full = drawing.paths, drawing.full
         elif images == [STDIN]:
-            paths, full = [read_stdin(Path(stack.enter_context(TemporaryDirectory())))], statistics == "full"
+            paths, full = [STDIN_NAME], statistics == "full"
+            sources[STDIN_NAME] = read_stdin(Path(stack.enter_context(TemporaryDirectory())))
         else:
             paths, full = find_images(images or ()), statistics == "full"
         files = _Files.of(paths, output, figure_format, figures, full, report)
         _check_apart(paths, files.all)
         check_free(files.all, force)
-        keeping = Keeping(evidence, output, force)
+        keeping = Keeping(evidence, output, force, sources)
         # Only now: no process writes before all have looked.
         team = stack.enter_context(workers())
         from drconv.analysis import RegionReport, environment
 
+        said: Sequence[str]
         if redrawn is None:
+            opened = open_region_model(model, checkpoint, device, seed, convert)
+            said = (opened.opening,)
             drawing = _open_drawing(
-                open_target(model, checkpoint, device, seed, convert, prefers_demo=True),
+                opened,
                 paths,
                 layers,
                 size,
@@ -217,11 +239,13 @@ def visualize(
                 force,
                 patterns,
                 full or files.shows_each or evidence is not None,
-                checkpoint is None,
+                sources,
             )
+        else:
+            said = drawing.notes
         if team.leads:
-            for note in drawing.notes:
-                notice(note)
+            for line in said:
+                notice(line)
         keeping.start(stack)
         previews = Previews(preview)
         outcome = _draw_all(drawing, paths, files, team, keeping, previews)
@@ -256,7 +280,7 @@ def visualize(
 
 
 def _open_drawing(
-    target: Target,
+    opened: RegionModel,
     paths: list[Path],
     layers: list[str] | None,
     size: int,
@@ -265,16 +289,11 @@ def _open_drawing(
     force: bool,
     patterns: bool,
     filters: bool,
-    may_calibrate: bool,
+    sources: dict[Path, Path],
 ) -> Drawing:
     """Return how images are measured with a model, which is calibrated first if it has never seen data."""
-    from drconv.models import has_fresh_batch_norm
-
-    # A network that has seen no data needs statistics before its regions are more than one.
-    fresh = may_calibrate and has_fresh_batch_norm(target.model)
-    notes = (describe_weights(target, fresh),)
-    drawing = Drawing(target, layers, size, full, labels, notes, force, patterns, filters)
-    if fresh:
+    drawing = Drawing(opened.target, layers, size, full, labels, (opened.note,), force, patterns, filters, sources)
+    if opened.fresh:
         _calibrate(drawing, paths)
     return drawing
 

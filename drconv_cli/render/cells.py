@@ -1,4 +1,7 @@
-"""Units and rounding for readers; CSV and JSON keep raw numbers."""
+"""Units and rounding for readers; CSV and JSON keep raw numbers.
+
+A `z` in a format: what rounds to zero has no sign.
+"""
 
 from drconv.report import Cell, Kind
 from drconv_cli.printable import printable
@@ -23,16 +26,16 @@ def format_cell(value: Cell, kind: Kind) -> str:
         return f"{value:,}"
     if kind == "share":
         # What is almost all must not read as all.
-        return f"{100 * value:.3f} %" if 0.999 < value < 1 else f"{100 * value:.1f} %"
+        return f"{100 * value:.3f} %" if 0.999 < value < 1 else f"{100 * value:z.1f} %"
     if kind == "ratio":
-        return f"{value:.2f}x"
+        return f"{value:z.2f}x"
     if kind == "seconds":
         return _format_seconds(value)
     if kind == "bytes":
         return _scaled(value, "B")
     if kind == "rate":
         return _scaled(value, "/s")
-    return f"{value:.3g}"
+    return f"{value:z.3g}"
 
 
 def _scaled(value: float, unit: str) -> str:

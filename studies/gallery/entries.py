@@ -129,13 +129,13 @@ ENTRIES = (
     ),
     Entry(
         "Two layers",
-        (f"drconv compare {LAYERS[0]} {LAYERS[2]} --image cat.png --picture layers.png",),
+        (f"drconv compare {LAYERS[0]} {LAYERS[2]} -m {MODEL} --image cat.png --picture layers.png",),
         "As for checkpoints: colours of the second map are those of the matched regions of the first.",
         (Shot("layers.webp", "Photo, regions of two layers, and where they differ", "layers.png"),),
     ),
     Entry(
         "Two images",
-        (f"drconv compare cat.png rocket.png --layers {LAYERS[0]} --picture images.png",),
+        (f"drconv compare cat.png rocket.png -m {MODEL} --layers {LAYERS[0]} --picture images.png",),
         "One layer has the same regions on every image, so nothing is matched: the maps are laid over each other, "
         "number by number.",
         (Shot("images.webp", "Photo, regions of two photos, and where they differ", "images.png"),),

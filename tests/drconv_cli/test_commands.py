@@ -214,13 +214,15 @@ def test_visualize_is_repeatable_and_seeded(net: str, photo: Path, tmp_path: Pat
 
 def test_visualize_says_that_the_weights_of_the_zoo_are_random(photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     done = run_cli("visualize", photo, "-m", "drconv_shufflenet_v2_x0_5", "--size", 64, "-o", tmp_path / "o", "--json")
-    assert "random weights (seed 0), BatchNorm statistics of the first image: regions show the archi" in done.err
+    line = "random weights (seed 0), BatchNorm statistics of the first image: regions show the architecture"
+    assert done.err.count(line) == 1
     assert "random weights (seed 0)" in json.loads(done.out)["warnings"][0]
 
 
 def test_visualize_without_a_model_takes_the_weights_that_ship(photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     done = run_cli("visualize", photo, "--size", 64, "-o", tmp_path / "o", "--json")
-    assert done.err.startswith("no model named: using the weights that ship with drconv, --model demo; its guides were")
+    assert done.err.startswith("no model named, so --model demo: drconv_shufflenet_v2_demo with the weights that ship")
+    assert done.err.count("its guides were supervised with known region maps") == 1
     data = json.loads(done.out)
     assert (data["arguments"]["model"], data["arguments"]["checkpoint"]) == ("demo", None)
     assert "supervised with known region maps, which is not in the paper" in data["warnings"][0]

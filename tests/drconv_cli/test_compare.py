@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from drconv.models import load_model
+from drconv.models import ModelDescription, build_described, load_model, save_weights
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.drconv_cli.test_commands import NET, Cli
 
@@ -76,6 +76,73 @@ def test_an_image_agrees_with_itself_and_not_with_its_mirror(
     assert [layer["agreement"] for layer in same] == [1, 1]
     assert all(layer["agreement"] < 1 for layer in other)
     assert all(layer["names"] == list(range(layer["num_regions"][0])) for layer in other), "numbers mean the same"
+
+
+def test_without_a_model_it_is_the_one_that_ships(photo: Path, run_cli: Cli) -> None:
+    layers = ("stage2.3.branch2.5", "stage3.3.branch2.5", "-i", photo)
+    for arguments in ((photo, photo), layers):
+        done = run_cli("compare", *arguments, "--size", 64, "--json")
+        found = result(done)
+        assert json.loads(done.out)["arguments"]["model"] == "demo"
+        assert done.err.startswith("no model named, so --model demo: drconv_shufflenet_v2_demo with the weights that")
+        assert done.err.count("\n") == 1
+        named = run_cli("compare", *arguments, "--size", 64, "--json", "-m", "demo")
+        assert result(named) == found
+        assert named.err == done.err.removeprefix("no model named, so --model demo: ")
+    assert_one_line(
+        run_cli("compare", "stage2.0.branch2.0", layers[0], "-i", photo, "--size", 64), "unknown layer", "stage2"
+    )
+
+
+def test_weights_and_conversions_are_said_once(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    normed = net.replace(":Net", ":Normed")
+    options = ("-m", normed, "--convert", "0=drconv2d:num_regions=2", "--size", 32)
+    done = run_cli("compare", photo, photo, *options)
+    assert [layer in done.out for layer in ("0 ", "3 ")] == [True, True]
+    assert done.err.count("BatchNorm statistics of the first image") == done.err.count("--convert '0=") == 1
+    for name in ("a.safetensors", "b.safetensors"):
+        save_file(load_model(normed).state_dict(), tmp_path / name)
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    done = run_cli("compare", *files, "-i", photo, *options)
+    assert done.code == 0, done.err
+    assert done.err.count("--convert '0=") == 1
+    assert [done.err.count(f"with weights of {file}") for file in files] == [1, 1]
+
+
+def test_checkpoints_without_a_model(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    description = ModelDescription("drconv_shufflenet_v2_x0_5", {"num_classes": 3, "num_regions": 2})
+    state = build_described(description).state_dict()
+    save_weights(tmp_path / "a.safetensors", state, description)
+    done = run_cli("compare", *2 * (tmp_path / "a.safetensors",), "-i", photo, "--size", 64)
+    assert done.code == 0, done.err
+    assert "no model named" not in done.err
+    assert done.err == f"drconv_shufflenet_v2_x0_5 with weights of {tmp_path / 'a.safetensors'}\n", "of one file, once"
+    save_file(load_model(net).state_dict(), tmp_path / "b.safetensors")
+    nobody = run_cli("compare", *2 * (tmp_path / "b.safetensors",), "-i", photo, "--size", 64)
+    assert_one_line(nobody, "does not fit", "no model is named, so drconv_shufflenet_v2_x0_5 was taken", "--model")
+
+
+def test_scores_that_are_not_finite_are_said(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
+    options = ("-m", net.replace(":Net", ":nan"), "--size", 32)
+    drawn = json.loads(run_cli("visualize", photo, *options, "-o", tmp_path / "o", "--json").out)["result"]["images"]
+    layer = next(layer for layer in drawn[0]["layers"] if layer["name"] == "region")
+    message = f"scores are not finite at {layer['unscored']} positions, whose region means nothing."
+    assert message.removesuffix(".") in layer["verdict"]
+    done = run_cli("compare", "region", "deeper", "-i", photo, *options, "--json")
+    assert result(done)["layers"][0]["unscored"][0] == layer["unscored"]
+    assert f"region: {message}" in json.loads(done.out)["warnings"]
+    assert f"\nregion: {message}\n" in run_cli("compare", "region", "deeper", "-i", photo, *options).out
+    # Of two images, which one.
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(photo.read_bytes())
+    table = run_cli("compare", photo, copy, *options, "--layers", "region").out
+    assert f"\nA: {photo.name}, region: {message}\nB: copy.jpg, region: {message}\n" in table
+    save_file(load_model(options[1]).state_dict(), tmp_path / "nan.safetensors")
+    save_file(load_model(net).state_dict(), tmp_path / "well.safetensors")
+    files = [tmp_path / name for name in ("nan.safetensors", "well.safetensors")]
+    table = run_cli("compare", *files, "-i", photo, *options, "--layers", "region").out
+    assert f"\nA: nan.safetensors, region: {message}\n" in table
+    assert "B: well.safetensors, region:" not in table
 
 
 def test_wrong_usage(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:

@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -176,19 +178,58 @@ def test_what_cannot_be_read_is_left_out(net: str, photos: Path, tmp_path: Path,
     assert not list((tmp_path / "p").glob("*")), "nothing half made is left"
 
 
+class Stdin:
+    """An image on stdin."""
+
+    def __init__(self, data: bytes, terminal: bool = False) -> None:
+        self.buffer, self._terminal = BytesIO(data), terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
 def test_stdin(net: str, photo: Path, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stdin:
-        buffer = BytesIO(photo.read_bytes())
-
-        @staticmethod
-        def isatty() -> bool:
-            return False
-
-    monkeypatch.setattr("drconv_cli.images.sys.stdin", Stdin)
-    done = run_cli("visualize", "-", "-m", net, "--size", 32, "-o", tmp_path / "o")
+    folders = [tmp_path / name for name in ("temporary", "o", "kept")]
+    temporary, output, kept = folders
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with Image.open(photo) as image:
+        gray = BytesIO()
+        # Of this one, something is said.
+        Image.fromarray(np.asarray(image.convert("L"), np.uint16) << 8).save(gray, "PNG")
+    monkeypatch.setattr("drconv_cli.images.sys.stdin", Stdin(gray.getvalue()))
+    options = ("-m", net, "--size", 32, "--report", "--evidence", kept, "--preview", "--json")
+    done = run_cli("visualize", "-", *options, "-o", output)
     assert done.code == 0, done.err
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["statistics.json", "stdin.png"]
-    Stdin.isatty = staticmethod(lambda: True)  # type: ignore[method-assign]
+    assert sorted(p.name for p in output.iterdir()) == ["statistics.json", "stdin.html", "stdin.png"]
+    assert json.loads(done.out)["result"]["images"][0]["image"] == "stdin"
+    assert "\nstdin: 16-bit image" in f"\n{done.err}"
+    (entry,) = json.loads((kept / "manifest.json").read_text())["images"]
+    assert (entry["image"], entry["sha256"]) == ("stdin", sha256(gray.getvalue()).hexdigest())
+    written = [file.read_bytes() for folder in (output, kept) for file in folder.rglob("*") if file.is_file()]
+    assert not any(str(temporary).encode() in data for data in (*written, done.out.encode(), done.err.encode()))
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the image file is empty (0 bytes): stdin; "),
+        (b"not a picture at all", "not an image of a known format, got stdin; "),
+        (b"P5 60000 60000 255 ", "got stdin, which declares"),
+        (b"P5 9 9 255 ", "damaged or unreadable, got stdin ("),
+    ],
+    ids=["empty", "text", "large", "damaged"],
+)
+def test_errors_call_the_image_on_stdin_so(
+    data: bytes, message: str, net: str, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drconv_cli.images.sys.stdin", Stdin(data))
+    assert_one_line(run_cli("visualize", "-", "-m", net, "-o", tmp_path / "o"), message)
+
+
+def test_a_terminal_is_no_image(net: str, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drconv_cli.images.sys.stdin", Stdin(b"", terminal=True))
     assert_one_line(run_cli("visualize", "-", "-m", net, "-o", tmp_path / "p"), "got a terminal")
 
 

@@ -60,5 +60,5 @@ def class_table(layer: LayerStatistics) -> ClassTable | None:
         tuple(tuple(f"{count:,}" for count in row) for row in shown.tolist()),
         f"{totals.sum():,}",
         tuple(share_text(count / totals.sum()) for count in shown.sum(0).tolist()),
-        f"NMI {layer.labels.nmi + 0.0:.4f}, ARI {layer.labels.ari + 0.0:.4f}",
+        f"NMI {layer.labels.nmi:z.4f}, ARI {layer.labels.ari:z.4f}",
     )

@@ -59,11 +59,11 @@ def region_columns(layer: LayerStatistics) -> list[RegionColumn]:
 def layer_facts(layer: LayerStatistics) -> list[str]:
     """Return short sentences on the layer as a whole."""
     height, width = layer.grid
-    facts = [f"{height} × {width} positions (height × width)", f"entropy {layer.entropy:.4f} nats"]  # noqa: RUF001
+    facts = [f"{height} × {width} positions (height × width)", f"entropy {layer.entropy:z.4f} nats"]  # noqa: RUF001
     if layer.shapes is not None and layer.shapes.boundary_share is not None:
         facts.append(f"the region changes at {share_text(layer.shapes.boundary_share)} of the edges between positions")
     if layer.agreement is not None:
-        facts.append(f"adjusted mutual information with the layer before: {layer.agreement + 0.0:.4f}")
+        facts.append(f"adjusted mutual information with the layer before: {layer.agreement:z.4f}")
     if layer.unscored:
         facts.append(
             f"positions whose scores are not finite, which have a region but no margin: {_count(layer.unscored)}"
@@ -99,7 +99,7 @@ def _count(value: int) -> str:
 
 
 def _decimal(value: float) -> str:
-    return f"{round(value, 4) + 0.0:.4f}"
+    return f"{value:z.4f}"
 
 
 def _digits(value: float) -> str:
