@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drconv.errors import ArgumentError
-from drconv_cli.commands.train import DATA_HELP
-from drconv_cli.options import MODEL_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, OutputOpt
+from drconv_cli.commands.train import DATA_HELP, DOWNLOAD_HELP, WORKERS_HELP
+from drconv_cli.options import NETWORK_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, OutputOpt
 from drconv_cli.output import Destination, emit, envelope, progress
 from drconv_cli.target import open_target
 
@@ -21,24 +21,30 @@ __all__ = ["evaluate"]
 
 def evaluate(
     weights: Annotated[
-        Path, typer.Argument(metavar="WEIGHTS", help="Safetensors, or a torch file of tensors.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="weights.safetensors of `drconv train`; with --model also other safetensors or a torch file.",
+            show_default=False,
+        ),
     ],
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default="what WEIGHTS says")
+        str | None, typer.Option("--model", "-m", help=NETWORK_HELP, show_default="what WEIGHTS says")
     ] = None,
     convert: ConvertOpt = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Also a row for each class.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also a table with a row for each class.")] = False,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=8, help="Side of the images.", show_default="as trained")
+        int | None,
+        typer.Option("--image-size", min=8, help="Side of the images, in pixels.", show_default="as trained"),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once, per process.")] = 64,
     validation_size: Annotated[
         int | None,
-        typer.Option("--validation-size", min=1, help="Take so many images.", show_default="all; 1000 mosaics"),
+        typer.Option("--validation-size", min=1, help="Take so many images at most.", show_default="all; 1000 mosaics"),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make images; 0 is none.")] = 0,
-    download: Annotated[bool, typer.Option("--download", help="Let hf:NAME fetch what is not here yet.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help=WORKERS_HELP)] = 0,
+    download: Annotated[bool, typer.Option("--download", help=DOWNLOAD_HELP)] = False,
     device: DeviceOpt = "auto",
     format: FormatOpt = None,
     as_json: JsonOpt = False,

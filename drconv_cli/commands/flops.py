@@ -14,7 +14,7 @@ from drconv.errors import CountError
 from drconv_cli.options import (
     CheckpointOpt,
     ConvertOpt,
-    DeviceOpt,
+    CountingDeviceOpt,
     ForceOpt,
     FormatOpt,
     InputOpt,
@@ -54,19 +54,31 @@ def flops(
         typer.Option(
             "--include",
             metavar="KIND,...",
-            help="List operations beside MAdds: norm, pool, resize, bias, activation, elementwise.",
+            help="Also a column for each of these, which are no MAdds: norm, pool, resize, bias, activation, "
+            "elementwise.",
         ),
     ] = None,
     convention: Annotated[
         Convention,
-        typer.Option("--convention", help="MAdds as in the papers, or the rules of the released code's counter."),
+        typer.Option(
+            "--convention", help="MAdds as in the papers, or by the rules of the counter in the released DRConv code."
+        ),
     ] = "paper",
     backend: Annotated[
-        str | None, typer.Option("--backend", help="Whose work 'executed' is.", show_default="each call's choice")
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="Backend whose work the column 'executed' counts; `drconv env` lists them.",
+            show_default="the one that each call chooses",
+        ),
     ] = None,
-    backward: Annotated[bool, typer.Option("--backward", help="Count the backward pass, too.")] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Count the backward pass, too, in a column of its own.")
+    ] = False,
     memory: Annotated[
-        int | None, typer.Option("--memory", metavar="BATCH", min=1, help="Estimate the memory of a batch.")
+        int | None,
+        typer.Option("--memory", metavar="BATCH", min=1, help="Also estimate the memory of a batch of so many images."),
     ] = None,
     cross_check: Annotated[
         bool, typer.Option("--cross-check", help="Compare three counts of every layer; exit 1 if any differ.")
@@ -87,17 +99,17 @@ def flops(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.", show_default=False),
     ] = None,
-    device: DeviceOpt = "auto",
+    device: CountingDeviceOpt = "auto",
     format: FormatOpt = None,
     as_json: JsonOpt = False,
     output: OutputOpt = None,
     force: ForceOpt = False,
 ) -> None:
-    """Count multiply-adds and parameters per image, layer by layer.
+    """Count multiply-adds (MAdds) and parameters per image, layer by layer.
 
     Dynamic layers are split into their stages (pool, generator, guide, convolution). Multiply-adds are those of
     convolutions and linear layers, as in the papers: in theory, with one filter per position, and as the backend
-    executes them. With --device meta no weights are made.
+    executes them.
     """
     asked, kinds, axes = asked_size(size, input), comma_list(include), parse_sweep(sweep)
     destination = Destination.of(format, as_json, output, force)

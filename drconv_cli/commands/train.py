@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from drconv.errors import StoppedError, TrainingError
-from drconv_cli.options import MODEL_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, apart
+from drconv_cli.options import DEFAULT, NETWORK_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, apart
 from drconv_cli.output import Destination, emit, envelope, notice, progress
 from drconv_cli.stopping import stop_on_signals
 from drconv_cli.trained import check_run, describe_model, draw_curves, parse_settings, plan_of, say_epoch, start_anew
@@ -18,79 +18,117 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-DATA_HELP = "mosaic (built in), mosaic+photos, a folder of class folders, or hf:NAME."
+DATA_HELP = (
+    "mosaic (built-in images whose regions are known), mosaic+photos (the same with textures of photos), a folder with "
+    "a folder of images for each class, or hf:NAME (a data set of the Hugging Face hub)."
+)
+DOWNLOAD_HELP = "Let hf:NAME be fetched if it is not here yet; nothing else uses the network."
+WORKERS_HELP = "Processes that load images beside this one; the images are the same."
 
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)],
-    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=NETWORK_HELP, show_default=DEFAULT)] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Keyword of the model, as in num_regions=4; repeatable.",
+            help="Argument of the model, as in num_regions=4; repeatable.",
             show_default=False,
         ),
     ] = None,
     convert: ConvertOpt = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of checkpoint, weights, log and curves.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for checkpoint, weights, log and curves.")
     ] = Path("drconv-run"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint; start if there is none.")
+        bool,
+        typer.Option("--resume", help="Go on from the checkpoint in the folder of --output; start if there is none."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read data and build the model, say what would be done, and stop.")
+        bool,
+        typer.Option("--dry-run", help="Read the data, build the model, say what would be done, and write nothing."),
     ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
-            help="Start from these settings: shufflenet, dyconv_mobilenet_v2, dyconv_mobilenet_v3, dyconv_resnet.",
+            help="Settings of shufflenet, dyconv_mobilenet_v2, dyconv_mobilenet_v3 or dyconv_resnet, in place of the "
+            "defaults below; options given beside it win.",
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default="20")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over the training images.", show_default="20")
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="Images per step, of all processes together.", show_default="64"),
     ] = None,
     image_size: Annotated[int, typer.Option("--image-size", min=8, help="Side of the images, in pixels.")] = 64,
-    optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", show_default="adamw")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", show_default="0.002")] = None,
-    momentum: Annotated[float | None, typer.Option("--momentum", help="Of SGD.", show_default="0.9")] = None,
+    optimizer: Annotated[
+        Literal["adamw", "sgd"] | None,
+        typer.Option("--optimizer", help="Rule by which gradients change the weights.", show_default="adamw"),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Largest learning rate; not scaled with the batch.", show_default="0.002"),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option("--momentum", help="With --optimizer sgd.", show_default="0.9")
+    ] = None,
     nesterov: Annotated[
-        bool | None, typer.Option("--nesterov/--no-nesterov", help="Of SGD.", show_default="on")
+        bool | None, typer.Option("--nesterov/--no-nesterov", help="With --optimizer sgd.", show_default="on")
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Not of norms and biases.", show_default="0.02")
+        float | None, typer.Option("--weight-decay", help="Of all weights but norms and biases.", show_default="0.02")
     ] = None,
     schedule: Annotated[
-        Literal["cosine", "linear", "step", "constant"] | None, typer.Option("--schedule", show_default="cosine")
+        Literal["cosine", "linear", "step", "constant"] | None,
+        typer.Option(
+            "--schedule",
+            help="How the learning rate goes on after the warm-up: to 0, by x0.1 after epochs 30, 60 and 90, or not.",
+            show_default="cosine",
+        ),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option("--warmup", min=0, help="Steps in which the rate rises.", show_default="200")
+        int | None, typer.Option("--warmup", min=0, help="Steps in which the learning rate rises.", show_default="200")
     ] = None,
-    label_smoothing: Annotated[float | None, typer.Option("--label-smoothing", show_default="0")] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option("--label-smoothing", help="Share of the target that all classes get alike.", show_default="0"),
+    ] = None,
     ema: Annotated[
         float | None,
-        typer.Option("--ema", help="Decay of a running average of the weights, such as 0.999.", show_default="none"),
+        typer.Option(
+            "--ema",
+            help="Validate and save a running average of the weights, with this decay, such as 0.999.",
+            show_default="none",
+        ),
     ] = None,
     clip: Annotated[
         float | None, typer.Option("--clip", help="Largest norm of all gradients; 0 is none.", show_default="5")
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"] | None,
-        typer.Option("--precision", help="bfloat16 and float16 are mixed precision.", show_default="float32"),
+        typer.Option("--precision", help="bfloat16 and float16 (on CUDA) are mixed precision.", show_default="float32"),
     ] = None,
     freeze_norm: Annotated[
-        bool | None, typer.Option("--freeze-norm", help="Keep BatchNorm's statistics as they are.", show_default="off")
+        bool | None,
+        typer.Option(
+            "--freeze-norm",
+            help="Use the running statistics of BatchNorm, and keep them as they are.",
+            show_default="off",
+        ),
     ] = None,
     temperature: Annotated[
         str | None,
         typer.Option(
-            "--temperature", metavar="FIRST:LAST[:EPOCHS]", help="Of DyConv's attention.", show_default="30:1:10"
+            "--temperature",
+            metavar="FIRST:LAST[:EPOCHS]",
+            help="Temperature of DyConv's attention, and in how many epochs it falls.",
+            show_default="30:1:10",
         ),
     ] = None,
     guide_supervision: Annotated[
@@ -104,26 +142,40 @@ def train(
     ] = None,
     augment: Annotated[
         Literal["none", "light", "standard"] | None,
-        typer.Option("--augment", help="Of the training images.", show_default="standard; of mosaics none"),
+        typer.Option(
+            "--augment",
+            help="How much training images are cut, mirrored and recoloured.",
+            show_default="standard; mosaics none",
+        ),
     ] = None,
     train_size: Annotated[
         int | None,
-        typer.Option("--train-size", min=1, help="Training images per epoch.", show_default="all; 12000 mosaics"),
+        typer.Option("--train-size", min=1, help="Take so many training images.", show_default="all; 12000 mosaics"),
     ] = None,
     validation_size: Annotated[
         int | None,
-        typer.Option("--validation-size", min=1, help="Validation images.", show_default="all; 1000 mosaics"),
+        typer.Option(
+            "--validation-size", min=1, help="Take so many validation images.", show_default="all; 1000 mosaics"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of weights, order and data.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that make images; 0 is none.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of weights, order and training images.")
+    ] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=0, help=WORKERS_HELP)] = 0,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option("--checkpoint-every", metavar="STEPS", min=1, help="Also inside an epoch.", show_default="epochs"),
+        typer.Option(
+            "--checkpoint-every",
+            metavar="STEPS",
+            min=1,
+            help="Write the checkpoint also inside an epoch, after so many steps.",
+            show_default="after each epoch",
+        ),
     ] = None,
     save_dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option("--save-dtype", help="Of the weights at the end.")
+        Literal["float32", "bfloat16"], typer.Option("--save-dtype", help="Type of the numbers in weights.safetensors.")
     ] = "float32",
-    download: Annotated[bool, typer.Option("--download", help="Let hf:NAME fetch what is not here yet.")] = False,
+    download: Annotated[bool, typer.Option("--download", help=DOWNLOAD_HELP)] = False,
     device: DeviceOpt = "auto",
     format: FormatOpt = None,
     as_json: JsonOpt = False,
