@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.fresh import Fresh
+
 # Figures and tables must not depend on who runs the tests.
 os.environ.setdefault("COLUMNS", "200")
 
@@ -78,6 +80,14 @@ def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Outcome(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[Fresh]:
+    """What starts processes whose imports are done."""
+    server = Fresh()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

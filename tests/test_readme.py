@@ -1,9 +1,9 @@
 """What the README shows is what happens."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.fresh import Fresh
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -13,15 +13,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_python_example_prints_what_stands_below_it() -> None:
+def test_the_python_example_prints_what_stands_below_it(fresh: Fresh) -> None:
     (source,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == blocks("text")[0]
+    assert fresh.start(source).finish() == blocks("text")[0]
 
 
-def test_the_flops_table_is_the_commands_output() -> None:
-    done = subprocess.run([sys.executable, "-m", "drconv_cli", "flops"], capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if re.search("^(layer|stage4.3.branch2.0|total)", line)]
+def test_the_flops_table_is_the_commands_output(fresh: Fresh) -> None:
+    table = fresh.module("drconv_cli", "flops").finish()
+    lines = [line for line in table.splitlines() if re.search("^(layer|stage4.3.branch2.0|total)", line)]
     assert "\n".join(lines) + "\n" == blocks("text")[1]
 
 

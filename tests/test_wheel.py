@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.native.compilers import quick_compiler
+
 ROOT = Path(__file__).parents[1]
 RUN = """
 import torch, drconv
@@ -30,7 +32,7 @@ def build(to: Path, **variables: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="compiled on POSIX systems only")
 def test_platform_wheel_ships_kernels_that_run_without_a_compiler(tmp_path: Path) -> None:
-    wheel = build(tmp_path, DRCONV_BUILD_NATIVE="1")
+    wheel = build(tmp_path, DRCONV_BUILD_NATIVE="1", CXX=str(quick_compiler(tmp_path / "quick")))
     platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
     assert wheel.name.endswith(f"-py3-none-{platform}.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -1,8 +1,5 @@
 """What a signal or a full disk leaves behind: whole files, or none."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +8,8 @@ from PIL import Image
 from drconv.errors import FileError
 from drconv_cli.rows import RowsPart, rows_part
 from tests.drconv_cli.test_commands import NET
+from tests.fresh import Fresh
 
-ROOT = Path(__file__).parents[2]
 SIGNALLED = """
 import os, signal
 class Signalled(Net):
@@ -25,18 +22,16 @@ class Signalled(Net):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_leaves_no_temporary_files(name: str, code: int, tmp_path: Path) -> None:
+def test_a_signal_leaves_no_temporary_files(name: str, code: int, tmp_path: Path, fresh: Fresh) -> None:
     (tmp_path / "nets.py").write_text(NET + SIGNALLED.format(name))
     (tmp_path / "photos").mkdir()
     for index in range(6):
         Image.new("RGB", (32, 32), (40 * index, 0, 0)).save(tmp_path / "photos" / f"{index}.png")
     command = ("visualize", "photos", "-m", "nets.py:Signalled", "--size", "32", "-o", "o", "--evidence", "kept")
-    done = subprocess.run(
-        [sys.executable, "-m", "drconv_cli", *command, "--figures", "none"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
+    run = fresh.module("drconv_cli", *command, "--figures", "none", cwd=tmp_path)
+    _, err = run.communicate()
+    assert run.returncode == code, err
+    assert "Traceback" not in err
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if "drconv" in path.name}
     assert left == set()
     assert not (tmp_path / "kept").exists()

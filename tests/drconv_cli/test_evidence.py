@@ -2,15 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.drconv_cli.test_commands import Cli
-from tests.drconv_cli.test_visualize_sets import _ENVIRONMENT, ROOT, net, photos  # noqa: F401  (fixtures)
+from tests.drconv_cli.test_visualize_sets import net, photos  # noqa: F401  (fixtures)
+from tests.fresh import Fresh
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -87,17 +84,15 @@ def test_foreign_folders_are_refused_in_one_line(tmp_path: Path, run_cli: Cli) -
     assert_one_line(run_cli("visualize", "--from", tmp_path, "-o", tmp_path / "o"), "cannot read")
 
 
-@pytest.mark.slow
-def test_processes_keep_one_folder_together(net: str, photos: Path, tmp_path: Path) -> None:  # noqa: F811
-    def run(name: str, *launcher: str) -> dict[str, bytes]:
-        asked = ["-m", net, "--size", "32", "-o", str(tmp_path / f"o{name}"), "--evidence", str(tmp_path / name)]
-        command = [*launcher, "-m", "drconv_cli", "visualize", str(photos), *asked]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=_ENVIRONMENT)
+def test_processes_keep_one_folder_together(net: str, photos: Path, tmp_path: Path, fresh: Fresh) -> None:  # noqa: F811
+    def run(name: str, count: int) -> dict[str, bytes]:
+        asked = ("-m", net, "--size", 32, "-o", tmp_path / f"o{name}", "--evidence", tmp_path / name)
+        fresh.team(count, "drconv_cli", "visualize", photos, *asked)
         # An .npz holds the time, and the manifest its SHA-256.
         return {k: v for k, v in contents(tmp_path / name).items() if k.startswith("images/") and not k.endswith("npz")}
 
-    one = run("one", sys.executable)
-    assert run("two", sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2") == one
+    one = run("one", 1)
+    assert run("two", 2) == one
     assert len(one) == 3 * (2 + 2)
     assert not list(tmp_path.glob(".drconv*"))
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from statistics import median
 from time import perf_counter
 
 import pytest
@@ -50,12 +49,12 @@ def test_help_takes_less_than_a_quarter_of_importing_torch() -> None:
     """The whole process against the whole process, interleaved, so that a busy machine hits both."""
     commands = {"help": ["-m", "drconv_cli", "--help"], "torch": ["-c", "import torch"]}
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(5):
+    for _ in range(2):
         for name, arguments in commands.items():
             start = perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
             times[name].append(perf_counter() - start)
-    assert median(times["help"]) < median(times["torch"]) / 4
+    assert min(times["help"]) < min(times["torch"]) / 4
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -1,14 +1,13 @@
 """`drconv train` and `drconv evaluate` as a user meets them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from time import time_ns
+from time import sleep, time_ns
 
 import jsonschema
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Outcome
+from tests.fresh import Fresh, Running
 
 Cli = Callable[..., Outcome]
 MODEL = ("--model", "drconv_shufflenet_v2_x0_5", "--set", "num_regions=2", "--set", "filter_generator=basis")
@@ -151,33 +151,32 @@ def test_guide_supervision_needs_region_maps(run_cli: Cli, pictures: Path, tmp_p
     assert (done.code, "needs data with true region maps" in done.err) == (1, True)
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, fresh: Fresh) -> Running:
     """Start four epochs of two steps, with a checkpoint after each step, from where the folder is."""
     options = ("--epochs", 4, "--checkpoint-every", 1, "--resume", "-o", folder)
-    command = [sys.executable, "-m", "drconv_cli", "train", *map(str, (*SMALL, *options))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    return fresh.module("drconv_cli", "train", *SMALL, *options)
 
 
-def send(number: int, run: subprocess.Popen[str], checkpoint: Path, checkpoints: int) -> str:
+def send(number: int, run: Running, checkpoint: Path, checkpoints: int) -> str:
     """Wait until so many checkpoints were written, send a signal, and return what the run said."""
     seen: set[int] = set()
     while len(seen) < checkpoints:
         assert run.poll() is None
         if checkpoint.exists():
             seen.add(checkpoint.stat().st_mtime_ns)
+        sleep(0.01)
     run.send_signal(number)
     return run.communicate()[1]
 
 
 @pytest.mark.slow
-def test_killed_then_terminated_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole, broken = start(tmp_path / "whole"), start(tmp_path / "broken")
+def test_killed_then_terminated_and_resumed_ends_with_the_same_bits(tmp_path: Path, fresh: Fresh) -> None:
+    whole, broken = start(tmp_path / "whole", fresh), start(tmp_path / "broken", fresh)
     checkpoint, weights = (tmp_path / "broken" / f"{name}.safetensors" for name in ("checkpoint", "weights"))
     after = Random(time_ns()).randrange(1, 4)
     send(signal.SIGKILL, broken, checkpoint, after)
     assert broken.returncode == -signal.SIGKILL
-    again = start(tmp_path / "broken")
+    again = start(tmp_path / "broken", fresh)
     # The checkpoint that is gone on from is the first that is seen.
     said = send(signal.SIGTERM, again, checkpoint, 2)
     assert again.returncode == 1, said
@@ -185,7 +184,7 @@ def test_killed_then_terminated_and_resumed_ends_with_the_same_bits(tmp_path: Pa
     assert "SIGTERM: finishing the step" in said
     assert "the same command with --resume goes on from there" in said
     assert not weights.exists()
-    last = start(tmp_path / "broken")
+    last = start(tmp_path / "broken", fresh)
     assert "going on from" in last.communicate()[1]
     assert whole.communicate()[1]
     assert (whole.returncode, last.returncode) == (0, 0)

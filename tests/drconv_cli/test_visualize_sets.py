@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -17,10 +15,7 @@ from drconv.errors import FileError
 from drconv_cli.images import find_images
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.drconv_cli.test_commands import NET, Cli
-
-ROOT = Path(__file__).parents[2]
-# One thread, as torchrun has it: sums over more come out differently in the last bit.
-_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+from tests.fresh import Fresh
 
 
 @pytest.fixture
@@ -245,14 +240,9 @@ def test_fail_dead(net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     assert alive.code == 0, alive.err
 
 
-@pytest.mark.slow
-def test_processes_share_a_set_and_find_the_same(net: str, photos: Path, tmp_path: Path) -> None:
-    def run(out: Path, *launcher: str) -> None:
-        command = [*launcher, "-m", "drconv_cli", "visualize", str(photos), "-m", net, "--size", "64", "-o", str(out)]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=_ENVIRONMENT)
-
-    run(tmp_path / "one", sys.executable)
-    run(tmp_path / "two", sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+def test_processes_share_a_set_and_find_the_same(net: str, photos: Path, tmp_path: Path, fresh: Fresh) -> None:
+    for count, name in ((1, "one"), (2, "two")):
+        fresh.team(count, "drconv_cli", "visualize", photos, "-m", net, "--size", 64, "-o", tmp_path / name)
     for name in ("images.csv", "statistics.json"):
         one, two = ((tmp_path / folder / name).read_text() for folder in ("one", "two"))
         assert one.replace("/one/", "/two/") == two

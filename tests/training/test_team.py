@@ -1,23 +1,18 @@
 """Several processes learn what one learns from the same batches."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.fresh import Fresh
 
 
-@pytest.mark.slow
-def test_two_processes_match_one(tmp_path: Path) -> None:
+def test_two_processes_match_one(tmp_path: Path, fresh: Fresh) -> None:
     """To 1e-5 relative over the first 10 steps, in float64: gradients, weights, and the counts of validation."""
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     found = []
-    for name, launcher in (("one", []), ("two", launch)):
-        command = [sys.executable, "-m", *launcher, "tests.training.ddp_steps", str(tmp_path / name)]
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    for count, name in ((1, "one"), (2, "two")):
+        fresh.team(count, "tests.training.ddp_steps", tmp_path / name)
         found.append(torch.load(tmp_path / name))
     one, two = found
     assert (one["count"], two["count"]) == (1, 2)

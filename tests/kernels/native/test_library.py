@@ -1,17 +1,21 @@
-"""Where the compiled library comes from, and what happens when it cannot be had; in processes of their own."""
+"""Where the compiled library comes from, and what happens when it cannot be had."""
 
 import os
 import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from drconv.errors import BackendError
-from drconv.kernels import BACKENDS
+from drconv.kernels import BACKENDS, why_not
 from drconv.kernels.native import library
+from tests.conftest import Outcome
+from tests.fresh import Fresh, Running
+from tests.kernels.native.compilers import quick_compiler, ready_compiler, times_linked
 from tests.kernels.test_choice import PROBLEM
 
 ROOT = Path(__file__).parents[3]
@@ -21,27 +25,23 @@ from drconv import region_conv2d
 x, filters, guide = torch.ones(1, 4, 6, 6), torch.ones(1, 2, 4, 4, 1, 1), torch.zeros(1, 2, 6, 6)
 print(float(region_conv2d(x, filters, guide, backend="native").sum()))
 """
-WHY_NOT = """
-from drconv.kernels import why_not
-from tests.kernels.test_choice import PROBLEM
-print(why_not(PROBLEM)["native"])
-"""
+VARIABLES = ("DRCONV_NATIVE_ISA", "DRCONV_CACHE", "XDG_CACHE_HOME", "CXX")
+"""Those that say where a library comes from."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="compiled on POSIX systems only")
 
 
-def start(code: str, **variables: str) -> subprocess.Popen[str]:
-    unset = ("DRCONV_NATIVE_ISA", "DRCONV_CACHE", "XDG_CACHE_HOME", "CXX")
-    kept = {name: value for name, value in os.environ.items() if name not in unset}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
-    arguments = [sys.executable, "-c", code]
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def run(code: str, **variables: str) -> str:
-    out, err = start(code, **variables).communicate(timeout=300)
-    assert err == ""
-    return out.strip()
+    """Run code with imports of its own."""
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def start(fresh: Fresh, code: str, **variables: str) -> Running:
+    return fresh.start(code, without=VARIABLES, **variables)
 
 
 def test_import_looks_for_nothing(tmp_path: Path) -> None:
@@ -50,66 +50,85 @@ def test_import_looks_for_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.slow
-def test_two_processes_at_once_on_an_empty_cache(tmp_path: Path) -> None:
+def test_two_processes_at_once_on_an_empty_cache(tmp_path: Path, fresh: Fresh) -> None:
     cache = tmp_path / "cache"
-    processes = [start(RUN, DRCONV_CACHE=str(cache)) for _ in range(2)]
-    outcomes = [process.communicate(timeout=300) for process in processes]
+    compiler = ready_compiler(tmp_path / "c++", together=2)
+    processes = [start(fresh, RUN, DRCONV_CACHE=str(cache), CXX=str(compiler)) for _ in range(2)]
+    outcomes = [process.communicate() for process in processes]
     assert outcomes == [("576.0\n", "")] * 2
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     (directory,) = cache.iterdir()
     assert [path.name for path in directory.iterdir()] == ["libdrconv_native.so"], "nothing half made is left"
     written = next(directory.iterdir()).stat().st_mtime_ns
-    assert run(RUN, DRCONV_CACHE=str(cache)) == "576.0"
-    assert next(directory.iterdir()).stat().st_mtime_ns == written, "compiled once"
+    third = start(fresh, RUN, DRCONV_CACHE=str(cache), CXX=str(compiler))
+    assert third.communicate() == ("576.0\n", "")
+    assert next(directory.iterdir()).stat().st_mtime_ns == written
+    assert times_linked(compiler) == 2, "what is in the cache is taken"
 
 
 @pytest.mark.slow
-def test_home_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_home_that_cannot_be_written_to(tmp_path: Path, fresh: Fresh) -> None:
+    """Compiled for real, if without optimising: no library but the one that is made here can be opened."""
     # A file in the way stops also the superuser, whom permissions do not.
     (tmp_path / "file").touch()
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert run(RUN, XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(scratch)) == "576.0"
+    compiler = quick_compiler(tmp_path / "c++")
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(scratch), "CXX": str(compiler)}
+    assert start(fresh, RUN, **variables).communicate() == ("576.0\n", "")
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_cache_that_others_may_write_to_is_not_trusted(tmp_path: Path) -> None:
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Set variables of the environment, and look again as a new process would; afterwards all is as before."""
+
+    def look(**variables: str) -> None:
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        library.forget()
+
+    yield look
+    monkeypatch.undo()
+    library.forget()
+
+
+def test_cache_that_others_may_write_to_is_not_trusted(tmp_path: Path, anew: Callable[..., None]) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     cache.chmod(0o777)
-    assert run(RUN, DRCONV_CACHE=str(cache)) == "576.0"
+    compiler = ready_compiler(tmp_path / "c++")
+    anew(DRCONV_CACHE=str(cache), CXX=str(compiler))
+    assert library.load().functions["abi"]() > 0
     assert list(cache.iterdir()) == []
+    assert times_linked(compiler) == 1, "made elsewhere"
 
 
-def test_no_compiler_is_a_reason_and_eager_runs(tmp_path: Path) -> None:
+def test_no_compiler_is_a_reason_and_eager_runs(
+    tmp_path: Path, anew: Callable[..., None], run_cli: Callable[..., Outcome], fresh: Fresh
+) -> None:
     variables = {"DRCONV_CACHE": str(tmp_path), "PATH": str(tmp_path)}
+    anew(**variables, CXX="no-such-c++")
+    assert why_not(PROBLEM)["native"].endswith("(tried CXX=no-such-c++)")
+    anew(**variables)
     reason = "this installation ships no compiled kernels and there is no C++ compiler (tried c++, g++, clang++)"
-    assert run(WHY_NOT, **variables) == reason
-    assert run(WHY_NOT, **variables, CXX="no-such-c++").endswith("(tried CXX=no-such-c++)")
-    assert run(RUN.replace('"native"', "None"), **variables) == "576.0"
-    out, err = start(RUN, **variables).communicate()
-    assert out == ""
+    assert why_not(PROBLEM)["native"] == reason
+    assert re.search(r"backend +native +cannot run: .* no C\+\+ compiler", run_cli("env").out)
+    out, err = start(fresh, RUN.replace('"native"', "None") + RUN, **variables).communicate()
+    assert out == "576.0\n"
     assert err.splitlines()[-1] == (
         f"drconv.errors.BackendError: backend 'native' cannot run this call: {reason}; able to: eager, naive, reference"
     )
-    env = subprocess.run(
-        [sys.executable, "-m", "drconv_cli", "env"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert re.search(r"backend +native +cannot run: .* no C\+\+ compiler", env.stdout)
 
 
-def test_compiler_that_fails_is_a_reason(tmp_path: Path) -> None:
+def test_compiler_that_fails_is_a_reason(tmp_path: Path, anew: Callable[..., None]) -> None:
     broken = tmp_path / "broken-c++"
     broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "fatal error: no space" >&2\nexit 1\n')
     broken.chmod(0o755)
-    found = run(WHY_NOT, DRCONV_CACHE=str(tmp_path / "cache"), CXX=str(broken))
-    assert found == f"{broken} could not compile them: fatal error: no space"
+    anew(DRCONV_CACHE=str(tmp_path / "cache"), CXX=str(broken))
+    assert why_not(PROBLEM)["native"] == f"{broken} could not compile them: fatal error: no space"
 
 
 def test_outcome_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +163,7 @@ import {first}
 from pathlib import Path
 import torch
 from drconv.kernels.native import library
+from tests.kernels.native.compilers import quick_compiler, ready_compiler, times_linked
 native = library.load()
 lines = Path("/proc/self/maps").read_text().splitlines()
 loaded = {{line.split()[-1] for line in lines if re.search(r"lib(g|i|)omp", line)}}

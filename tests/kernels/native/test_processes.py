@@ -10,6 +10,7 @@ from drconv.errors import BackendError
 from drconv.kernels import BACKENDS, RegionConvProblem
 from drconv.kernels.native import convolution
 from drconv.ops import region_conv2d
+from tests.fresh import Fresh
 from tests.kernels.native.test_library import start
 from tests.kernels.test_choice import PROBLEM
 
@@ -43,20 +44,20 @@ def _able() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("before", [1, 2])
-def test_one_thread_works_in_a_forked_child(before: int) -> None:
-    out, err = start(FORK.format(before=before, after=1)).communicate(timeout=60)
+def test_one_thread_works_in_a_forked_child(before: int, fresh: Fresh) -> None:
+    out, err = start(fresh, FORK.format(before=before, after=1)).communicate(timeout=60)
     assert (out.splitlines(), err) == (["8.0", "8.0"], "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_more_threads_in_a_forked_child_raise_and_do_not_hang() -> None:
-    out, err = start(FORK.format(before=2, after=2)).communicate(timeout=60)
+def test_more_threads_in_a_forked_child_raise_and_do_not_hang(fresh: Fresh) -> None:
+    out, err = start(fresh, FORK.format(before=2, after=2)).communicate(timeout=60)
     first, second = sorted(out.splitlines())
     assert (first, err) == ("8.0", "")
     assert second.startswith(REFUSAL)
 
 
-def test_one_thread_opens_no_parallel_region() -> None:
+def test_one_thread_opens_no_parallel_region(fresh: Fresh) -> None:
     """Seen from outside: no thread is started."""
     code = """
 import os, torch
@@ -69,7 +70,7 @@ for layout in (torch.contiguous_format, torch.channels_last):
     region_conv2d(*leaves, padding=1, backend="native")
 print(len(os.listdir("/proc/self/task")) - before)
 """
-    out, err = start(code).communicate(timeout=60)
+    out, err = start(fresh, code).communicate(timeout=60)
     assert (out, err) == ("0\n", "")
 
 
