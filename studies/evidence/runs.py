@@ -76,10 +76,10 @@ class Run:
 
 
 def all_runs() -> list[Run]:
-    """Return every run once, the questions that matter most first."""
+    """Return every run once, the question that matters most first, then all others seed by seed."""
     found = [Run(network, seed) for seed in SEEDS for network in EQUAL_MADDS.values()]
-    for part in (SIZES, REGIONS, GUIDES, FILTERS):
-        found += [Run(network, seed) for seed in FEW_SEEDS for network in part.values()]
-    found += [Run(network, seed, weight) for seed in FEW_SEEDS for network, weight in MAPS.values()]
+    for seed in FEW_SEEDS:
+        found += [Run(network, seed) for part in (SIZES, REGIONS, GUIDES, FILTERS) for network in part.values()]
+        found += [Run(network, seed, weight) for network, weight in MAPS.values()]
     found += [Run(network, SEEDS[0], rate=LOW_RATE) for network in RATES.values()]
     return list({run.key: run for run in found}.values())
