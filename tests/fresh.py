@@ -43,12 +43,13 @@ class Running:
             os.kill(self.pid, number)
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, 0.005
         while self.poll() is None:
             if time.monotonic() > deadline:
                 os.kill(self.pid, 9)
                 raise TimeoutError(f"not done after {timeout} s; stderr: {self.err.read_text()}")
-            time.sleep(0.02)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
         return self.out.read_text(), self.err.read_text()
 
     def finish(self) -> str:

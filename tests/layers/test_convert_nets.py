@@ -41,11 +41,15 @@ NETS = {
     "timm convnext_atto": (timm("convnext_atto"), ["*", "!stem.*"], None),
     "timm vit_tiny_patch16_224": (timm("vit_tiny_patch16_224", img_size=64), "patch_embed.proj", 1),
 }
-FORMS = {
-    "learned": ("drconv2d", {"filter_generator": "learned", "num_regions": 3}),
-    "basis": ("drconv2d", {"filter_generator": "basis", "num_regions": 3}),
-    "dynamic_conv2d": ("dynamic_conv2d", {"num_experts": 2}),
-}
+
+
+def forms(net: str) -> dict[str, dict[str, object]]:
+    """Return what a network becomes. Every generator starts equal in every layer: tests/layers/test_convert.py."""
+    generator = "learned" if " " in net else "basis"
+    return {
+        "drconv2d": {"filter_generator": generator, "num_regions": 3},
+        "dynamic_conv2d": {"num_experts": 2},
+    }
 
 
 def as_trained(model: nn.Module, images: Tensor) -> nn.Module:
@@ -71,7 +75,7 @@ def test_networks_compute_the_same_and_can_be_trained_counted_recorded_and_resto
     images = torch.randn(2, 3, side, side).double()
     model = as_trained(make().double(), images)
     expected = model(images)
-    for form, (to, keywords) in FORMS.items():
+    for to, keywords in forms(net).items():
         converted, report = convert(deepcopy(model), to, where, **keywords)
         layers = {name: m for name, m in converted.named_modules() if isinstance(m, DynamicLayer)}
         assert report.starts_equal
@@ -80,12 +84,12 @@ def test_networks_compute_the_same_and_can_be_trained_counted_recorded_and_resto
         if number is not None and not (where is None and to == "dynamic_conv2d"):
             assert len(layers) == number
         output = converted(images)
-        assert worst(output, expected) < 1e-9, form
+        assert worst(output, expected) < 1e-9, to
         (output * torch.randn_like(output)).sum().backward()
         for name, layer in layers.items():
             for own, parameter in layer.named_parameters():
-                assert parameter.grad is not None, f"{form}: {name}.{own}"
-                assert bool(parameter.grad.isfinite().all()), f"{form}: {name}.{own}"
+                assert parameter.grad is not None, f"{to}: {name}.{own}"
+                assert bool(parameter.grad.isfinite().all()), f"{to}: {name}.{own}"
         counted = count_flops(converted, (3, side, side))
         assert [x.name for x in counted.layers if x.stages] == list(layers)
         if to == "drconv2d":
@@ -98,7 +102,7 @@ def test_networks_compute_the_same_and_can_be_trained_counted_recorded_and_resto
         restored, report = convert(converted, "conv2d")
         assert not report.left
         assert not any(isinstance(m, DynamicLayer) for m in restored.modules())
-        assert worst(restored(images), expected) < 1e-9, form
+        assert worst(restored(images), expected) < 1e-9, to
         assert list(restored.state_dict()) == list(model.state_dict())
 
 
