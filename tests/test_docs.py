@@ -1,11 +1,11 @@
 """Every Python example in docs/ runs, and prints what stands below it."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.fresh import Fresh
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", flags=re.DOTALL)
@@ -16,17 +16,15 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("source", "printed"), EXAMPLES)
-def test_example(source: str, printed: str) -> None:
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=DOCS.parent)
-    assert done.returncode == 0, done.stderr
+def test_example(source: str, printed: str, fresh: Fresh) -> None:
+    stdout = fresh.start(source, cwd=DOCS.parent).finish()
     shown = [comment.strip() for comment in re.findall(r"print\(.*\) +# (.*)", source)]
     shown += [line.removeprefix("# ") for line in re.findall(r"^# .*(?=\n|$)", source, flags=re.MULTILINE)]
     if printed:
-        assert done.stdout == printed
+        assert stdout == printed
     elif shown:
-        assert sorted(done.stdout.splitlines()) == sorted(shown)
+        assert sorted(stdout.splitlines()) == sorted(shown)
 
 
 def test_links_lead_somewhere() -> None:
