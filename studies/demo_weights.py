@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results" / "demo_weights.json"
 STEPS, IMAGES = 4000, 16_000
 IMAGE_SIZE, BATCH = 64, 32
 RATE, WARM_UP, WEIGHT_DECAY, CLIP = 5e-3, 50, 0.02, 5.0
-PAIR_WEIGHT = 1.0
+PAIR_WEIGHT = 2.0
 
 
 class Embedding(nn.Module):
@@ -100,7 +100,7 @@ def rate(step: int, steps: int, warm_up: int) -> float:
 
 
 def train(steps: int, images: int, seed: int, every: int) -> Iterator[tuple[int, nn.Module]]:
-    """Train, and yield (step, the model folded to the paper's layers) now and then in the second half.
+    """Train, and yield (step, the model folded to the paper's layers) now and then in the last quarter.
 
     Args:
         steps: of the optimiser; the learning rate ends at zero.
@@ -134,7 +134,7 @@ def train(steps: int, images: int, seed: int, every: int) -> Iterator[tuple[int,
             seconds = perf_counter() - start
             print(f"step {step}, {seconds:.0f} s: contrast {contrast_mean:.3f}, pair {pair_mean:.3f}", flush=True)
             sums = [0.0, 0.0]
-        if step == steps or (step % every == 0 and step >= steps // 2):
+        if step == steps or (step % every == 0 and step >= 3 * steps // 4):
             yield step, rounded(fold_guide_norm(model))
 
 

@@ -36,8 +36,8 @@ def _channel_shuffle(input: Tensor) -> Tensor:
     return halves.transpose(1, 2).flatten(1, 2)
 
 
-def _depthwise(channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+def _depthwise(channels: int, kernel_size: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel_size, stride, kernel_size // 2, groups=channels, bias=False)
 
 
 Pointwise = Callable[[int, int], nn.Module]
@@ -59,6 +59,7 @@ class _Block(nn.Module):
         guide: makes the guide that both share, from the right branch's input; None shares nothing.
         shuffle_first: whether the channels are parted into even and odd ones before the branches (with stride 1), as in
             the released DRConv code, and not into halves with the output's channels interleaved.
+        kernel_size: of the depthwise convolutions, odd.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class _Block(nn.Module):
         last: Pointwise,
         guide: Callable[[int], GuideConv2d] | None,
         shuffle_first: bool,
+        kernel_size: int,
     ) -> None:
         super().__init__()
         self.stride = stride
@@ -79,7 +81,7 @@ class _Block(nn.Module):
         self.branch1 = nn.Sequential()
         if stride == 2:
             self.branch1 = nn.Sequential(
-                _depthwise(left, 2),
+                _depthwise(left, kernel_size, 2),
                 nn.BatchNorm2d(left),
                 _plain_pointwise(left, left),
                 nn.BatchNorm2d(left),
@@ -89,7 +91,7 @@ class _Block(nn.Module):
             first(left, middle),
             nn.BatchNorm2d(middle),
             nn.ReLU(inplace=True),
-            _depthwise(middle, stride),
+            _depthwise(middle, kernel_size, stride),
             nn.BatchNorm2d(middle),
             last(middle, out_channels - left),
             nn.BatchNorm2d(out_channels - left),
@@ -136,6 +138,7 @@ class ShuffleNetV2(Network):
             convolution.
         repeats: blocks of each stage.
         stem_pool: whether a max pool halves the stem's map. Without it all maps behind are twice as large.
+        kernel_size: of the depthwise convolutions, odd; 3 in the paper.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class ShuffleNetV2(Network):
         features_only: bool = False,
         repeats: Sequence[int] = (4, 8, 4),
         stem_pool: bool = True,
+        kernel_size: int = 3,
     ) -> None:
         stem, *widths, last_channels = channels
         super().__init__((stem, *(stem,) * stem_pool, *widths), features_only)
@@ -165,6 +169,8 @@ class ShuffleNetV2(Network):
         pick("placement", placement, ("none", "first", "last", "both"))
         positive("num_classes", num_classes)
         positive("in_channels", in_channels)
+        if positive("kernel_size", kernel_size) % 2 == 0:
+            raise ArgumentError(f"kernel_size must be odd, so that the map keeps its size, got {kernel_size}")
         if len(repeats) != len(widths) or not repeats:
             raise ArgumentError(f"repeats must have one number per stage, got repeats={repeats}, channels={channels}")
         for number in repeats:
@@ -191,7 +197,9 @@ class ShuffleNetV2(Network):
         guide = shared_guide if share_guide and placement != "none" else None
 
         def stage(in_channels: int, out_channels: int, repeats: int) -> nn.Sequential:
-            block = partial(_Block, first=first, last=last, guide=guide, shuffle_first=shuffle_first)
+            block = partial(
+                _Block, first=first, last=last, guide=guide, shuffle_first=shuffle_first, kernel_size=kernel_size
+            )
             others = (block(out_channels, out_channels, 1) for _ in range(repeats - 1))
             return nn.Sequential(block(in_channels, out_channels, 2), *others)
 
@@ -269,6 +277,7 @@ register_model(
         filter_generator="basis",
         repeats=(4, 4),
         stem_pool=False,
+        kernel_size=7,
     ),
     name="drconv_shufflenet_v2_demo",
     summary="ShuffleNetV2, narrow, two stages at strides 4 and 8, DRConv on the last 1x1 of each right branch",

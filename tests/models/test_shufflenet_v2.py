@@ -183,6 +183,7 @@ def test_the_demo_network_is_narrow_and_fine() -> None:
     layers = {name: m for name, m in model.named_modules() if isinstance(m, DRConv2d)}
     assert list(layers) == [f"stage{stage}.{block}.branch2.5" for stage in (2, 3) for block in range(4)]
     assert all(isinstance(m.filter_generator, BasisFilterGenerator) and m.num_regions == 4 for m in layers.values())
+    assert {m.kernel_size for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1} == {(7, 7)}
 
 
 def test_stages_and_the_pooling_of_the_stem_can_be_chosen() -> None:
@@ -196,3 +197,12 @@ def test_stages_and_the_pooling_of_the_stem_can_be_chosen() -> None:
         ShuffleNetV2((8, 16, 32), repeats=(0,))
     with pytest.raises(ArgumentError, match="stem_pool must be true or false"):
         ShuffleNetV2((8, 16, 32), repeats=(1,), stem_pool=1)
+
+
+def test_the_depthwise_convolutions_can_see_wider() -> None:
+    wide = ShuffleNetV2((8, 16, 32), repeats=(2,), num_classes=5, stem_pool=False, kernel_size=5)
+    depthwise = [m for m in wide.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert [m.kernel_size for m in depthwise] == [(5, 5)] * 3
+    assert wide.forward_features(torch.randn(1, 3, 33, 32))[-1].shape == (1, 16, 9, 8)
+    with pytest.raises(ArgumentError, match="kernel_size must be odd, so that the map keeps its size, got 4"):
+        ShuffleNetV2((8, 16, 32), repeats=(1,), kernel_size=4)
