@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, FileError
 from drconv_cli.conversion import parse_conversion, parse_value
 from drconv_cli.output import check_free, notice, write_file
+from drconv_cli.printable import printable
 
 if TYPE_CHECKING:
     from drconv.models import ModelDescription
@@ -72,6 +73,11 @@ def check_run(files: RunFiles, resume: bool, force: bool) -> None:
         FileError: one exists, and is neither to be gone on from nor replaced, or cannot be written.
     """
     check_free(files.all, force or resume)
+    if resume and files.weights.exists() and not files.checkpoint.exists():
+        raise FileError(
+            f"{files.weights} exists and is kept, and there is no {files.checkpoint.name} beside it to go on from; "
+            "use --force in place of --resume to start anew, or another --output"
+        )
 
 
 def start_anew(files: RunFiles) -> None:
@@ -115,11 +121,14 @@ def say_epoch(record: dict[str, Any], epochs: int) -> None:
 
 
 def draw_curves(history: Sequence[dict[str, Any]], files: RunFiles, title: str) -> None:
-    """Draw the log, if it has an epoch."""
+    """Draw the log, if it has an epoch; what keeps it from being drawn is said, and nothing else hangs on it."""
     if not history:
         return
     from drconv.viz import curves_figure
 
     data = BytesIO()
-    curves_figure(history, title=title).savefig(data, format="png")
-    write_file(Path(files.curves), data.getvalue(), force=True)
+    curves_figure(history, title=printable(title)).savefig(data, format="png")
+    try:
+        write_file(Path(files.curves), data.getvalue(), force=True)
+    except FileError as error:
+        notice(str(error))

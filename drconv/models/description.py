@@ -81,13 +81,13 @@ class ModelDescription:
             channels, height, width = (_whole(n) for n in found["input_size"])
             return cls(
                 _text(found["model"]),
-                dict(found["arguments"]),
+                _keywords(found["arguments"]),
                 tuple(_converted(entry) for entry in found["converted"]),
                 (channels, height, width),
                 tuple(_text(name) for name in found["class_names"]),
                 dict(found["trained"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} has a damaged description of its model ({type(error).__name__}: {error}); name the model"
             ) from error
@@ -96,13 +96,19 @@ class ModelDescription:
 def _converted(entry: Mapping[str, Any]) -> ConvertedLayers:
     where = entry["where"]
     return ConvertedLayers(
-        _text(entry["layer"]), None if where is None else tuple(_text(x) for x in where), dict(entry["keywords"])
+        _text(entry["layer"]), None if where is None else tuple(_text(x) for x in where), _keywords(entry["keywords"])
     )
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+def _keywords(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected keywords by name, got {value!r}")
     return value
 
 

@@ -1,5 +1,7 @@
 """Random crops, flips and colours for photos, by kornia (extra `train`)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -54,7 +56,7 @@ class Augmenter:
             seed: of everything random.
         """
         width, height = image.size
-        with seeded_torch(seed):
+        with seeded_torch(seed), _one_thread():
             corners = self._crop.generate_parameters(torch.Size((1, 3, height, width)))["src"][0]  # of pixels, x and y
             left, top = corners[0].tolist()
             right, bottom = (corners[2] + 1).tolist()
@@ -63,3 +65,17 @@ class Augmenter:
             cropped = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
             result: Tensor = self._after(levels_of(cropped)[None])[0]
         return result.clamp(0, 1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let no threads share a sum: kornia takes means over an image, whose last bit depends on how many do.
+
+    A process that only loads images has one thread, and must make the same images as one that also trains.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

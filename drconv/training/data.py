@@ -6,6 +6,7 @@ from typing import Any
 
 from drconv.errors import ArgumentError
 from drconv.registry import unknown_name
+from drconv.training.choosing import subset
 from drconv.training.extras import load_extra
 from drconv.training.folder import FolderDataset, scan_folder
 from drconv.training.mosaic import MosaicDataset
@@ -31,6 +32,8 @@ class TrainingData:
         train, validation: data sets with the same classes.
         class_names: one per label.
         has_region_maps: whether samples carry a true region map.
+        listing: digest of the names of all files and of their classes, wherever their folder is; None where `name` says
+            all.
     """
 
     name: str
@@ -38,6 +41,7 @@ class TrainingData:
     validation: SampleDataset
     class_names: tuple[str, ...]
     has_region_maps: bool
+    listing: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -81,15 +85,19 @@ def load_data(
         raise unknown_name("augmentation", augment, AUGMENTATION_NAMES)
     if spec in _MOSAICS:
         return _mosaics(spec, image_size, seed, augment, train_size, validation_size)
+    listing = None
     if spec.startswith(_HUB):
         source = load_extra("drconv.training.hub", "reading data sets of the hub")
         data = source.load_hub(spec.removeprefix(_HUB), allow_download=allow_download)
         parts: dict[str, Any] = {"train": (data, data.train), "validation": (data, data.validation)}
-        kind, names = source.HubDataset, data.class_names
+        kind, names, tables = source.HubDataset, data.class_names, {"train": data.train, "validation": data.validation}
     else:
         files = scan_folder(Path(spec))
-        kind, names = FolderDataset, files.class_names
+        kind, names, tables = FolderDataset, files.class_names, {"train": files.train, "validation": files.validation}
         parts = {"train": (files.train, names), "validation": (files.validation, names)}
+        listing = files.listing(Path(spec))
+    for part, size in (("train", train_size), ("validation", validation_size)):
+        subset(f"{part}_size", len(tables[part]), size)
     train, validation = (
         kind(*parts[part], image_size=image_size, seed=seed, size=size, augmenter=augmenter)
         for part, size, augmenter in (
@@ -97,7 +105,7 @@ def load_data(
             ("validation", validation_size, None),
         )
     )
-    return TrainingData(spec, train, validation, names, has_region_maps=False)
+    return TrainingData(spec, train, validation, names, has_region_maps=False, listing=listing)
 
 
 def _mosaics(

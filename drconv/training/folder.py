@@ -1,7 +1,9 @@
 """Photos in folders, one folder per class: which files there are, and the data sets of them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +17,9 @@ from drconv.viz.image import read_rgb
 __all__ = ["FolderDataset", "LabelledFiles", "scan_folder"]
 
 _VALIDATION_NAMES = ("val", "validation")
+_PARTS = ({"train", "training"}, {"val", "valid", "validation", "test", "testing"})
+"""What other people call the folders of a split, in lower case."""
+
 _LAYOUT = "it must hold one folder of images per class, or such folders inside train/ and val/"
 
 
@@ -30,6 +35,15 @@ class LabelledFiles:
     class_names: tuple[str, ...]
     train: tuple[tuple[Path, int], ...]
     validation: tuple[tuple[Path, int], ...]
+
+    def listing(self, root: Path) -> str:
+        """Return a digest of which files there are, and of what class, that does not depend on where `root` is."""
+        digest = blake2b(digest_size=16)
+        for part in (self.train, self.validation):
+            for path, label in part:
+                digest.update(os.fsencode(path.relative_to(root)) + f"\0{label}\0".encode())
+            digest.update(b"\0")
+        return digest.hexdigest()
 
 
 class FolderDataset(ImageDataset):
@@ -72,7 +86,7 @@ def scan_folder(root: Path) -> LabelledFiles:
 
     A folder with `train/` inside is taken as split, and then needs `val/` (or `validation/`) as well. Any other is
     split here: of every class, a tenth of the images and at least one is for validation, always the same ones. Class
-    folders may have folders inside. Hidden files and files without the ending of an image format are left out.
+    folders may have folders inside. Whatever is hidden, and files without the ending of an image format, are left out.
 
     Raises:
         FileError: there is no such folder, no class or image in it, an empty class, a class in validation alone, or
@@ -82,6 +96,7 @@ def scan_folder(root: Path) -> LabelledFiles:
         raise FileError(f"the data folder does not exist or is no folder, got {root}; {_LAYOUT}")
     inside = {path.name: path for path in _folders(root)}
     if "train" not in inside:
+        _refuse_parts_as_classes(root, list(inside))
         return _split(root)
     validation = next((inside[name] for name in _VALIDATION_NAMES if name in inside), None)
     if validation is None:
@@ -97,12 +112,30 @@ def scan_folder(root: Path) -> LabelledFiles:
     return LabelledFiles(names, _labelled(train, names), _labelled(judged, names))
 
 
+def _refuse_parts_as_classes(root: Path, names: list[str]) -> None:
+    """Raise where the folders are a split by other names, which would else be learned as classes.
+
+    Raises:
+        FileError: they are.
+    """
+    found = [[name for name in names if name.casefold() in part] for part in _PARTS]
+    if all(found):
+        raise FileError(
+            f"the folders of a split must be called train and val, got {', '.join(sum(found, []))} in {root}; rename them"
+        )
+
+
 def _folders(root: Path) -> list[Path]:
     return sorted((path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")), key=_order)
 
 
 def _order(path: Path) -> str:
     return path.as_posix()
+
+
+def _hidden(inside: Path) -> bool:
+    """Return whether a file is hidden, or lies in a folder that is, as copies of files often do."""
+    return any(part.startswith(".") for part in inside.parts)
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
@@ -113,7 +146,7 @@ def _classes(root: Path) -> dict[str, list[Path]]:
             (
                 path
                 for path in folder.rglob("*")
-                if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+                if path.suffix.lower() in endings and not _hidden(path.relative_to(folder)) and path.is_file()
             ),
             key=_order,
         )

@@ -155,6 +155,8 @@ def _class_names(name: str, train: Any, validation: Any, column: str) -> tuple[s
 
 
 def _tables(name: str, *, allow_download: bool) -> dict[str, Any]:
+    if not name.strip(": "):
+        raise FileError(f"a data set of the hub must have a name, such as hf:ylecun/mnist, got {name!r} behind hf:")
     path = Path(name)
     try:
         with _quiet(), _network(allowed=allow_download):

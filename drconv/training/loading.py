@@ -55,7 +55,7 @@ def batches(
         dtype: of the images.
 
     Raises:
-        DrconvError: what the data set raised.
+        DrconvError: what the data set raised, or that a worker has been ended.
     """
     loader: DataLoader[Any] = DataLoader(
         _Guarded(dataset),
@@ -65,7 +65,7 @@ def batches(
         pin_memory=device.type == "cuda",
         worker_init_fn=_start_worker if workers else None,
     )
-    for found in loader:
+    for found in _unless_workers_die(loader):
         if isinstance(found, DrconvError):
             raise found
         if found is None:
@@ -73,6 +73,25 @@ def batches(
         else:
             images, labels, maps = (t.to(device, non_blocking=True) for t in found)
             yield Batch(images.to(dtype), labels, maps)
+
+
+def _unless_workers_die(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield what a loader does; a worker that the system has ended is an error of ours."""
+    coming = iter(loader)
+    while True:
+        try:
+            found = next(coming)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            # What a worker itself has raised names no process.
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise DrconvError(
+                f"a process that makes images has ended ({reason}); if memory was short, use fewer of them (--workers)"
+            ) from error
+        yield found
 
 
 def _stack(samples: Sequence[Any]) -> Any:

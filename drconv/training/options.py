@@ -1,7 +1,8 @@
 """How to train, in one frozen value that checkpoints carry."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from math import isfinite
+from sys import float_info
 from typing import Any, Literal, get_args
 
 from drconv.checks import flag, pick, positive, probability
@@ -78,11 +79,13 @@ class TrainingOptions:
             probability(name, getattr(self, name))
         for name in ("nesterov", "freeze_norm"):
             flag(name, getattr(self, name))
-        for name in ("weight_decay", "clip", "guide_supervision", "warmup_steps", "seed"):
-            _at_least_zero(name, getattr(self, name))
-        for name, value in (("lr", self.lr), ("step_factor", self.step_factor)):
-            if not (isfinite(value) and value > 0):
-                raise ArgumentError(f"{name} must be a number above 0, got {name}={value!r}")
+        for name in ("weight_decay", "clip", "guide_supervision"):
+            _number(name, getattr(self, name), "of at least 0", lambda value: value >= 0)
+        for name in ("warmup_steps", "seed"):
+            _whole(name, getattr(self, name))
+        for name in ("lr", "step_factor"):
+            _number(name, getattr(self, name), "above 0", lambda value: value > 0)
+        _pair_of_temperatures(self.temperature)
         if self.temperature_epochs is not None:
             positive("temperature_epochs", self.temperature_epochs)
         # JSON knows no tuples.
@@ -120,6 +123,20 @@ class TrainingOptions:
         return replace(cls(), **{name: value for name, value in values.items() if name in known})
 
 
-def _at_least_zero(name: str, value: float) -> None:
-    if not (isfinite(value) and value >= 0):
-        raise ArgumentError(f"{name} must be a number of at least 0, got {name}={value!r}")
+def _number(name: str, value: object, rule: str, holds: Callable[[float], bool]) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # An integer may be too long for a float, though not to be compared with one.
+    if not (number and abs(value) <= float_info.max and holds(value)):  # type: ignore[arg-type]
+        raise ArgumentError(f"{name} must be a number {rule}, got {name}={value!r}")
+
+
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ArgumentError(f"{name} must be an integer of at least 0 and below 2^63, got {name}={value!r}")
+
+
+def _pair_of_temperatures(value: object) -> None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ArgumentError(f"temperature must be two numbers, the first and the last, got temperature={value!r}")
+    for number in value:
+        _number("temperature", number, "above 0", lambda number: number > 0)

@@ -125,7 +125,10 @@ def run_training(
             if trainer.team.leads:
                 on_epoch(record)
     if trainer.team.leads:
-        trained = {"data": data_identity(trainer.data), "options": trainer.options.to_dict()}
+        trained = {
+            "data": {"name": trainer.data.name} | data_identity(trainer.data),
+            "options": trainer.options.to_dict(),
+        }
         trained |= {"validation": trainer.history[-1]["validation"]}
         state = trainer.weights.state_dict()
         save_weights(files.weights, state, replace(description, trained=trained), save_dtype)

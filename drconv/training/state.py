@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from drconv.analysis import numerics
-from drconv.errors import CheckpointError
+from drconv.errors import CheckpointError, DrconvError
 from drconv.models import METADATA_KEY, ModelDescription, load_state, read_metadata
 from drconv.training.tally import Tally
 from drconv.training.trainer import Data, Trainer
@@ -46,9 +46,13 @@ class SavedState:
 
 
 def data_identity(data: Data) -> dict[str, Any]:
-    """Return what must be the same for training to go on with data; JSON-ready."""
+    """Return what must be the same for training to go on with data; JSON-ready.
+
+    A folder may have moved; what counts is which files are in it.
+    """
+    listing = getattr(data, "listing", None)
     return {
-        "name": data.name,
+        **({"name": data.name} if listing is None else {"listing": listing}),
         "class_names": list(data.class_names),
         "training_images": len(data.train),
         "validation_images": len(data.validation),
@@ -93,7 +97,7 @@ def read_state(path: str | PathLike[str]) -> SavedState:
     try:
         about = json.loads(text)
         schema = about["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its state is no JSON of ours ({error})") from error
     if schema != _SCHEMA:
         raise CheckpointError(f"{path} is of schema {schema!r}, and this release goes on from {_SCHEMA}")
@@ -115,10 +119,23 @@ def restore(trainer: Trainer, saved: SavedState, description: ModelDescription) 
     Raises:
         CheckpointError: the checkpoint is of another model, other data or other options.
     """
+    try:
+        return _restored(trainer, saved, description)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, DrconvError):
+            raise
+        raise CheckpointError(
+            f"{saved.path} is damaged: its state lacks something, or has it in another form "
+            f"({type(error).__name__}: {error}); use another --output, or --force to start anew"
+        ) from error
+
+
+def _restored(trainer: Trainer, saved: SavedState, description: ModelDescription) -> list[str]:
     found = saved.about
     _check_model(saved, description)
     _check_same(saved.path, "other data", found["data"], data_identity(trainer.data))
     _check_same(saved.path, "other options", found["options"], trainer.options.to_dict())
+    _check_place(trainer, found)
     load_state(trainer.model, saved.part("model"), saved.path)
     if trainer.average is not None:
         load_state(trainer.average.model, saved.part("average"), saved.path)
@@ -153,11 +170,31 @@ def _check_same(path: Path, what: str, theirs: dict[str, Any], ours: dict[str, A
         raise CheckpointError(f"{path} is of {what}: {listed}; use another --output, or --force to start anew")
 
 
+def _check_place(trainer: Trainer, found: dict[str, Any]) -> None:
+    """Raise where a state is at no place of this training, or lacks what was counted on the way.
+
+    Raises:
+        ValueError: it does.
+    """
+    for name, largest in (("epoch", trainer.options.epochs), ("step", trainer.steps_per_epoch)):
+        if type(found[name]) is not int or not 0 <= found[name] <= largest:
+            raise ValueError(f"{name} {found[name]!r} of {largest}")
+    if len(found["history"]) != found["epoch"] or not all("validation" in record for record in found["history"]):
+        raise ValueError(f"no record of each of {found['epoch']} epochs")
+    if not found["tallies"] or int(found["numerics"]["threads"]) < 1:
+        raise ValueError("counts of no process, or no thread")
+
+
 def _restore_optimizer(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split("/")
         state.setdefault(int(index), {})[name] = tensor
+    parameters = [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    for number, values in state.items():
+        for name, tensor in values.items():
+            if tensor.dim() and tensor.shape != parameters[number].shape:
+                raise ValueError(f"optimizer/{number}/{name} is of another shape")
     groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -56,6 +56,9 @@ def curves_figure(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
             if len(epochs) > 1:
                 axes.set_xlim(epochs[0], epochs[-1])
+            # Points on the frame, such as the last epoch or 0 %, are drawn whole.
+            for line in axes.lines:
+                line.set_clip_on(False)
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drconv.errors import ArgumentError
+from drconv.errors import ArgumentError, CheckpointError
 from drconv_cli.commands.train import DATA_HELP, DOWNLOAD_HELP, WORKERS_HELP
 from drconv_cli.options import NETWORK_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, OutputOpt
 from drconv_cli.output import Destination, emit, envelope, progress
@@ -63,8 +63,11 @@ def evaluate(
 
     with join_team(device) as team:
         description = read_description(weights)
+        _check_named(weights, model, description)
         target = open_target(model, weights, str(team.device), convert=convert)
-        side = image_size or target.input_size[1]
+        # Also where --model says the same in another way, such as ./net.py:make for net.py:make.
+        trained_size = target.input_size if description is None else description.input_size
+        side = image_size or trained_size[1]
         loaded = load_data(data, image_size=side, seed=0, validation_size=validation_size, allow_download=download)
         _check_classes(weights, description, loaded)
         with progress() as step:
@@ -86,6 +89,19 @@ def evaluate(
         arguments |= {"validation_size": validation_size, "workers": workers}
         shown = envelope("evaluate", arguments, environment(team.device), report)
         emit(report, shown, destination, *([ClassAccuracies(report)] if per_class else []))
+
+
+def _check_named(weights: Path, model: str | None, description: ModelDescription | None) -> None:
+    """Raise where only a user's code can build the model.
+
+    Raises:
+        CheckpointError: --model has to name it.
+    """
+    if model is None and description is not None and description.runs_code:
+        raise CheckpointError(
+            f"{weights} is for {description.model}, and a file of weights runs no code; name it yourself: "
+            f"--model {description.model}"
+        )
 
 
 def _check_classes(weights: Path, description: ModelDescription | None, data: Any) -> None:

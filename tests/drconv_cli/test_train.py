@@ -1,6 +1,7 @@
 """`drconv train` and `drconv evaluate` as a user meets them."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drconv.training import RunFiles
+from drconv_cli.trained import draw_curves
 from tests.conftest import Outcome
 from tests.fresh import Fresh, Running
 
@@ -120,6 +123,43 @@ def test_weights_for_other_classes(run_cli: Cli, pictures: Path, tmp_path: Path)
     found = run_cli("evaluate", tmp_path / "run" / "weights.safetensors", "mosaic")
     assert found.code == 1
     assert "was trained for 2 classes and mosaic has 26 others, first 'cat' and" in found.err
+
+
+def test_weights_of_a_network_of_ones_own(
+    run_cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are judged at the size they were trained at, however the network is written, and are not replaced."""
+    shutil.copy(Path(__file__).parents[1] / "training" / "tiny.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--image-size", 32, "--batch-size", 4, "--augment", "none", "--epochs", 1)
+    train = ("train", pictures, "--model", "tiny.py:make", *arguments, "-o", "run")
+    done = run_cli(*train, "--json")
+    assert done.code == 0, done.err
+    logged = json.loads(done.out)["result"]
+    weights = tmp_path / "run" / "weights.safetensors"
+    refused = run_cli("evaluate", weights, pictures)
+    assert (refused.code, "name it yourself: --model tiny.py:make" in refused.err) == (1, True)
+    for name in ("tiny.py:make", "./tiny.py:make"):
+        found = json.loads(run_cli("evaluate", weights, pictures, "--model", name, "--json").out)
+        assert found["arguments"]["image_size"] == 32
+        assert found["result"]["loss"] == pytest.approx(logged["epochs"][0]["validation"]["loss"], rel=1e-6)
+        assert found["result"]["top1"]["share"] == logged["top1"]
+    before = weights.read_bytes()
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    again = run_cli(*train, "--resume")
+    assert again.code == 1
+    assert "exists and is kept, and there is no checkpoint.safetensors beside it" in again.err
+    assert weights.read_bytes() == before
+
+
+def test_a_picture_that_cannot_be_written_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor does it hide why training has stopped."""
+    files = RunFiles(tmp_path)
+    files.curves.mkdir()
+    part = {"loss": 2.0, "top1": 0.1}
+    record = {"epoch": 1, "learning_rate": 0.1, "train": part, "validation": part, "regions": []}
+    draw_curves([record], files, "net on data")
+    assert "cannot write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
         ({"model": 3}, "damaged description.*expected a text, got 3"),
         ({"input_size": [3, 0, 3]}, "expected a positive integer, got 0"),
         ({"input_size": [3, 3]}, "damaged description"),
+        ({"arguments": [[1, 2]]}, "damaged description.*expected keywords by name"),
+        ("[" * 100_000, "damaged description.*RecursionError"),
         ({"converted": [{"layer": "drconv2d"}]}, "damaged description.*where"),
     ],
 )

@@ -125,6 +125,30 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(noisy: Path, augment
     assert torch.equal(other.train[0].image, first[0]) == (augment == "none")
 
 
+@pytest.mark.parametrize("augment", ["light", "standard"])
+def test_augmentation_does_not_depend_on_the_number_of_threads(tmp_path: Path, augment: str) -> None:
+    """Of images so large that PyTorch shares a mean over one among threads, which a loading process has one of."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 400, 500, 3), dtype=np.uint8)
+    (tmp_path / "class").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "class" / f"{number}.png")
+    data = open_data(tmp_path, augment=augment, image_size=256)
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            images = []
+            for epoch in range(3):
+                data.train.set_epoch(epoch)
+                images.append(data.train[0].image)
+            made.append(torch.stack(images))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*made)
+
+
 def test_augmentation_shows_other_parts_and_mirrors_half(tmp_path: Path) -> None:
     """A ramp from left to right tells where a crop lies and whether it was mirrored."""
     ramp = np.broadcast_to(np.linspace(60, 190, 64).astype(np.uint8)[None, :, None], (48, 64, 3))
@@ -148,8 +172,10 @@ def test_smaller_sets_are_always_the_same_images(classes: Path) -> None:
     train, validation = paths_of(small)
     assert (len(train), len(validation)) == (5, 1)
     assert paths_of(open_data(classes, seed=3, train_size=5, validation_size=1)) == (train, validation)
-    with pytest.raises(ArgumentError, match="must be 1 to 18"):
+    with pytest.raises(ArgumentError, match="train_size must be 1 to 18"):
         open_data(classes, train_size=19)
+    with pytest.raises(ArgumentError, match="validation_size must be 1 to 2"):
+        open_data(classes, validation_size=3)
 
 
 def test_mosaics_by_name() -> None:
@@ -206,6 +232,27 @@ def test_hidden_files_and_other_files_are_no_images(classes: Path) -> None:
     assert sum(map(len, paths_of(open_data(classes)))) == 20
 
 
+def test_a_hidden_folder_inside_a_class_is_left_out(classes: Path) -> None:
+    """Such as .ipynb_checkpoints, whose copies would else be on both sides of the split."""
+    before = paths_of(open_data(classes))
+    write_image(classes / "red" / ".ipynb_checkpoints" / "0-checkpoint.png", (1, 0, 0))
+    write_image(classes / "blue" / "deeper" / ".thumbnails" / "small" / "0.png", (0, 0, 1))
+    assert paths_of(open_data(classes)) == before
+
+
+def test_the_listing_is_of_the_files_and_not_of_their_place(
+    classes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """So that training goes on where the same folder lies elsewhere, and not with other files of the same number."""
+    listing = open_data(classes).listing
+    moved = tmp_path_factory.mktemp("moved") / "data"
+    shutil.copytree(classes, moved)
+    assert open_data(moved).listing == listing is not None
+    (moved / "red" / "3.png").rename(moved / "red" / "13.png")
+    assert open_data(moved).listing != listing
+    assert open_data("mosaic").listing is None
+
+
 def no_folder(root: Path) -> Path:
     return root / "absent"
 
@@ -243,6 +290,12 @@ def class_in_val_alone(root: Path) -> Path:
     return root
 
 
+def a_split_by_other_names(root: Path) -> Path:
+    for name in ("Train/red/1.png", "Train/red/2.png", "Valid/red/1.png", "Valid/red/2.png"):
+        write_image(root / name, (1, 2, 3))
+    return root
+
+
 def empty_class_in_val(root: Path) -> Path:
     for part in ("train/red", "train/blue", "val/red"):
         write_image(root / part / "1.png", (1, 2, 3))
@@ -260,6 +313,7 @@ def empty_class_in_val(root: Path) -> Path:
         (one_image_in_a_class, r"two images or more.*red"),
         (no_val, "no val/ beside it"),
         (class_in_val_alone, "green in .*val alone"),
+        (a_split_by_other_names, "must be called train and val, got Train, Valid"),
         (empty_class_in_val, "val/blue holds no images"),
     ],
 )
@@ -326,6 +380,11 @@ class TestHub:
         assert sorted(levels) == list(range(1, 11))
         small = open_data(self.saved(tmp_path / "again", list("ababab")), train_size=2)
         assert len(small.train) == 2
+
+    @pytest.mark.parametrize("name", ["", ":", " "])
+    def test_a_set_must_have_a_name(self, name: str) -> None:
+        with pytest.raises(FileError, match="must have a name, such as hf:"):
+            open_data(f"hf:{name}")
 
     def test_a_folder_that_the_library_loads(self, tmp_path: Path) -> None:
         for number in range(10):

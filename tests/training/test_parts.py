@@ -1,13 +1,16 @@
 """Schedule, order, optimiser, average, tally, options: what a run is made of."""
 
+import os
+import signal
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from drconv.errors import ArgumentError, TrainingError, UnknownNameError
+from drconv.errors import ArgumentError, DrconvError, TrainingError, UnknownNameError
 from drconv.layers import DynamicConv2d, set_temperature
 from drconv.training import RECIPES, Tally, Trainer, TrainingOptions
 from drconv.training.average import WeightAverage
@@ -16,7 +19,7 @@ from drconv.training.optimizer import make_optimizer
 from drconv.training.order import EvaluationBatches, TrainingBatches
 from drconv.training.schedule import learning_rate
 from drconv.training.seeds import derived_seed
-from tests.training.tiny import TinyData, TinyImages, make
+from tests.training.tiny import Sample, TinyData, TinyImages, make
 
 
 @pytest.mark.parametrize(
@@ -192,3 +195,38 @@ def test_learning_happens() -> None:
     assert record["validation"]["top1"] >= 0.9
     assert [layer["name"] for layer in record["regions"]] == ["3"]
     assert sum(record["regions"][0]["region_share"]) == pytest.approx(1)
+
+
+class Deadly(TinyImages):
+    """Ends the process that reads it, as the system does when memory is short."""
+
+    def __getitem__(self, index: int) -> Sample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_worker_that_has_ended_is_said() -> None:
+    data = TinyData(train=Deadly(24))
+    options = TrainingOptions(epochs=1, batch_size=8)
+    with pytest.raises(DrconvError, match=r"process that makes images has ended \(DataLoader worker .*--workers"):
+        next(Trainer(make(), data, options, workers=1).steps())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lr": "0.1"},
+        {"lr": None},
+        {"clip": 10**400},
+        {"warmup_steps": 1.5},
+        {"warmup_steps": 10**400},
+        {"seed": 1.5},
+        {"seed": 2**63},
+        {"temperature": 5},
+        {"temperature": (30.0,)},
+        {"temperature": (float("nan"), 1.0)},
+    ],
+)
+def test_options_of_a_wrong_kind(given: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(given))} must be"):
+        TrainingOptions(**given)

@@ -15,7 +15,7 @@ import torch
 from drconv.errors import CheckpointError, FileError, StoppedError
 from drconv.models import ModelDescription, read_state_dict
 from drconv.training import RunFiles, Trainer, TrainingOptions, run_training
-from drconv.training.state import read_state
+from drconv.training.state import read_state, restore
 from tests.training.tiny import TinyData, TinyImages, make
 
 TINY = ModelDescription("tiny.py:make", {"num_classes": 3})
@@ -140,6 +140,44 @@ def test_a_damaged_checkpoint_and_one_that_is_none(tmp_path: Path) -> None:
     run_training(trainer(), TINY, files, resume=True)
     with pytest.raises(CheckpointError, match="no checkpoint of training"):
         read_state(files.weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epoch": None}, "epoch None of 3"),
+        ({"epoch": 4}, "epoch 4 of 3"),
+        ({"step": -1}, "step -1 of 6"),
+        ({"history": [{}]}, "no record of each of 0 epochs"),
+        ({"tallies": []}, "counts of no process"),
+        ({"numerics": None}, "TypeError"),
+    ],
+)
+def test_a_state_that_is_no_place_of_the_training(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    files = stopped(tmp_path, step=1)
+    saved = read_state(files.checkpoint)
+    with pytest.raises(CheckpointError, match=f"is damaged: .*{reason}"):
+        restore(trainer(), replace(saved, about=saved.about | change), TINY)
+    about = {name: value for name, value in saved.about.items() if name not in change}
+    with pytest.raises(CheckpointError, match=f"is damaged: .*KeyError: '{next(iter(change))}'"):
+        restore(trainer(), replace(saved, about=about), TINY)
+
+
+def test_a_state_of_the_optimiser_that_does_not_fit(tmp_path: Path) -> None:
+    saved = read_state(stopped(tmp_path, step=1).checkpoint)
+    name = next(name for name, t in saved.tensors.items() if name.startswith("optimizer/") and t.dim() > 1)
+    with pytest.raises(CheckpointError, match=f"{name} is of another shape"):
+        restore(trainer(), replace(saved, tensors=saved.tensors | {name: torch.zeros(1)}), TINY)
+
+
+def test_training_goes_on_where_its_folder_of_images_has_moved_to(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    here, there, other = (TinyData(name=name, listing=of) for name, of in (("a", "x"), ("b", "x"), ("a", "y")))
+    with pytest.raises(StoppedError):
+        run_training(trainer(data=here), TINY, files, should_stop=stops_at(1))
+    with pytest.raises(CheckpointError, match="of other data: listing is 'x' there and 'y' here"):
+        run_training(trainer(data=other), TINY, files, resume=True)
+    run_training(trainer(data=there), TINY, files, resume=True)
 
 
 def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:

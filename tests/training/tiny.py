@@ -50,6 +50,7 @@ class TinyData:
     class_names: Sequence[str] = ("left", "right", "none")
     has_region_maps: bool = True
     name: str = "tiny"
+    listing: str | None = None
 
 
 def make(num_classes: int = 3, width: int = 8) -> nn.Module:

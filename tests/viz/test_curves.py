@@ -3,6 +3,8 @@
 from io import BytesIO
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -28,6 +30,18 @@ def test_every_record_is_drawn() -> None:
     assert [line.get_ydata()[-1] for line in regions.lines] == [1.75] * 3
     assert regions.get_title(loc="left") == "Regions in use, per layer; at the end 3 of 12 dead"
     figure.savefig(BytesIO(), format="png")
+
+
+def test_points_on_the_frame_are_drawn_whole() -> None:
+    """A point of the last epoch stands on the right edge; clipped to the panel, half of it would be missing."""
+    figure = curves_figure([record(1), record(2)], title="net on data")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    accuracy = figure.axes[1]
+    pixels = mpl.image.imread(BytesIO(buffer.getvalue()))
+    across, up = accuracy.transData.transform((2, 0.2)) * 80 / figure.dpi
+    beyond = pixels[pixels.shape[0] - round(up), round(across) + 2, :3]
+    assert beyond.max() - beyond.min() > 0.3, "no colour right of the frame"
 
 
 def test_a_network_without_regions_has_three_panels() -> None:
