@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
@@ -103,6 +104,8 @@ def main() -> None:
     # torch alone makes some hundred thousand objects that stay until the end: to look through them again and again
     # while more are imported, and once more at exit, takes a quarter of a short command's time.
     gc.set_threshold(*_THRESHOLDS)
+    # matplotlib says so of names of files and data in other scripts, and draws a box in place of the letter.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
     before = signal.signal(signal.SIGTERM, _end)
     try:
         app()

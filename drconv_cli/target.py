@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +136,15 @@ def _identify(
     if is_weights_file(name):
         return name, weights_file(name), described_without_code(weights_file(name)), model is None
     # Weights of another model say nothing about this one; whether they fit, their names and shapes will tell.
-    fitting = description if description is not None and description.model == name else None
-    return name, checkpoint, fitting, model is None
+    fitting = None if description is None or not _same_model(description.model, name) else description
+    return name, checkpoint, None if fitting is None else replace(fitting, model=name), model is None
+
+
+def _same_model(one: str, other: str) -> bool:
+    """Return whether two names are of one model, be it a factory in the same file that is reached by another path."""
+    (file, _, factory), (its_file, _, its_factory) = one.rpartition(":"), other.rpartition(":")
+    same_file = file.endswith(".py") and Path(file).name == Path(its_file).name
+    return one == other or (same_file and factory == its_factory)
 
 
 def _build(name: str, description: ModelDescription | None) -> nn.Module:

@@ -71,6 +71,7 @@ MAY_IMPORT = {
     },
     "drconv_cli.stopping": {"drconv_cli.output"},
     "drconv_cli.trained": {
+        "drconv_cli.printable",
         "drconv_cli.conversion",
         "drconv_cli.output",
         "drconv.models",

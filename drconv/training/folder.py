@@ -118,11 +118,10 @@ def _refuse_parts_as_classes(root: Path, names: list[str]) -> None:
     Raises:
         FileError: they are.
     """
-    found = [[name for name in names if name.casefold() in part] for part in _PARTS]
-    if all(found):
-        raise FileError(
-            f"the folders of a split must be called train and val, got {', '.join(sum(found, []))} in {root}; rename them"
-        )
+    training, validation = ([name for name in names if name.casefold() in part] for part in _PARTS)
+    if training and validation:
+        got = ", ".join(training + validation)
+        raise FileError(f"the folders of a split must be called train and val, got {got} in {root}; rename them")
 
 
 def _folders(root: Path) -> list[Path]:

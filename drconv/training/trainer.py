@@ -192,7 +192,8 @@ class Trainer:
         self.history.append(record)
         self.epoch, self.step = self.epoch + 1, 0
         self.tally, self.gradient_norms = Tally(self.data.num_classes), []
-        if self.temperature is not None:
+        # After the last epoch it stays, for what is saved is what was validated.
+        if self.temperature is not None and self.epoch < self.options.epochs:
             self.temperature.step()
         return record
 

@@ -65,7 +65,7 @@ def evaluate(
         description = read_description(weights)
         _check_named(weights, model, description)
         target = open_target(model, weights, str(team.device), convert=convert)
-        # Also where --model says the same in another way, such as ./net.py:make for net.py:make.
+        # Also where --model names another model than they say.
         trained_size = target.input_size if description is None else description.input_size
         side = image_size or trained_size[1]
         loaded = load_data(data, image_size=side, seed=0, validation_size=validation_size, allow_download=download)

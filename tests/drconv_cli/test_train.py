@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -131,16 +132,18 @@ def test_weights_of_a_network_of_ones_own(
     """They are judged at the size they were trained at, however the network is written, and are not replaced."""
     shutil.copy(Path(__file__).parents[1] / "training" / "tiny.py", tmp_path)
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(pictures, "猫")  # whose letter the figure's font lacks
+    warnings.filterwarnings("error", "Glyph")
     arguments = ("--image-size", 32, "--batch-size", 4, "--augment", "none", "--epochs", 1)
-    train = ("train", pictures, "--model", "tiny.py:make", *arguments, "-o", "run")
+    train = ("train", "猫", "--model", "tiny.py:make", *arguments, "-o", "run")
     done = run_cli(*train, "--json")
     assert done.code == 0, done.err
     logged = json.loads(done.out)["result"]
     weights = tmp_path / "run" / "weights.safetensors"
-    refused = run_cli("evaluate", weights, pictures)
+    refused = run_cli("evaluate", weights, "猫")
     assert (refused.code, "name it yourself: --model tiny.py:make" in refused.err) == (1, True)
     for name in ("tiny.py:make", "./tiny.py:make"):
-        found = json.loads(run_cli("evaluate", weights, pictures, "--model", name, "--json").out)
+        found = json.loads(run_cli("evaluate", weights, "猫", "--model", name, "--json").out)
         assert found["arguments"]["image_size"] == 32
         assert found["result"]["loss"] == pytest.approx(logged["epochs"][0]["validation"]["loss"], rel=1e-6)
         assert found["result"]["top1"]["share"] == logged["top1"]

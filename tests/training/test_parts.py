@@ -230,3 +230,17 @@ def test_a_worker_that_has_ended_is_said() -> None:
 def test_options_of_a_wrong_kind(given: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=f"{next(iter(given))} must be"):
         TrainingOptions(**given)
+
+
+def test_the_temperature_that_is_saved_is_the_one_that_was_validated() -> None:
+    """Also where it would fall on, had training more epochs."""
+    options = TrainingOptions(epochs=2, batch_size=8, temperature=(30.0, 10.0), temperature_epochs=4)
+    trainer = Trainer(make(), TinyData(), options)
+    for expected in (30.0, 25.0):
+        for _ in trainer.steps():
+            pass
+        record = trainer.finish_epoch(None)
+        assert record is not None
+        assert record["temperature"] == expected
+    found = [float(t) for name, t in trainer.weights.state_dict().items() if name.endswith("temperature")]
+    assert found == [25.0]
