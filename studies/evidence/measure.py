@@ -31,7 +31,7 @@ def times(num_classes: int) -> dict[str, dict[str, float]]:
             model = build(network, num_classes)[0].eval()
             candidates[name] = Candidate(partial(model, images))
         with torch.inference_mode():
-            found = time_interleaved(candidates, StopRule(max_time=10.0))
+            found = time_interleaved(candidates, StopRule(max_time=10.0), torch.device("cpu"))
         medians[f"batch {batch}"] = {name: found[name].median / batch for name in candidates}
     return medians
 
@@ -54,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     validation = Kept(MosaicDataset(VALIDATION_IMAGES, IMAGE_SIZE, seed=0, split="validation"), mirrored=False)
     found = {
-        "times": times(validation.num_classes),
+        "times": times(len(validation.class_names)),
         "clusters": color_clusters(validation),
         "environment": environment(),
     }

@@ -86,7 +86,8 @@ def _build(network: Network, channels: tuple[int, ...], num_classes: int) -> nn.
     return model
 
 
-def _madds(network: Network, channels: tuple[int, ...], num_classes: int) -> int:
+def count(network: Network, channels: tuple[int, ...], num_classes: int) -> int:
+    """Return the multiply-adds per image of a network with these channels."""
     counted = Network(**{**network.__dict__, "guide": "trained"})
     return count_flops(_build(counted, channels, num_classes), (3, IMAGE_SIZE, IMAGE_SIZE)).madds
 
@@ -106,7 +107,7 @@ def channels_for(network: Network, num_classes: int) -> tuple[int, ...]:
     low, high = 0.7 * scale, 1.4 * scale
     for _ in range(7):
         middle = (low + high) / 2
-        if _madds(network, _channels(scale, middle), num_classes) > network.madds:
+        if count(network, _channels(scale, middle), num_classes) > network.madds:
             high = middle
         else:
             low = middle
@@ -115,7 +116,7 @@ def channels_for(network: Network, num_classes: int) -> tuple[int, ...]:
         stem, second, third, last = _channels(scale, width)
         for change in (-2, 0, 2):
             channels = (stem, second + change, third, last)
-            tried[channels] = abs(_madds(network, channels, num_classes) / network.madds - 1)
+            tried[channels] = abs(count(network, channels, num_classes) / network.madds - 1)
     best = min(tried, key=tried.__getitem__)
     if tried[best] > 0.02:
         raise ValueError(f"no width of {network} is within 2 % of its multiply-adds; the best is {tried[best]:.1%} off")
@@ -125,4 +126,4 @@ def channels_for(network: Network, num_classes: int) -> tuple[int, ...]:
 def build(network: Network, num_classes: int) -> tuple[nn.Module, tuple[int, ...], int]:
     """Return the network with fresh weights, its channels, and its multiply-adds per image."""
     channels = channels_for(network, num_classes)
-    return _build(network, channels, num_classes), channels, _madds(network, channels, num_classes)
+    return _build(network, channels, num_classes), channels, count(network, channels, num_classes)
