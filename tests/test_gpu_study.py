@@ -29,6 +29,46 @@ def test_the_table_of_the_docs_is_that_of_the_results() -> None:
     assert shown == table
 
 
+def of_study(code: str) -> str:
+    """Return what a piece of code writes that sees the study's own modules."""
+    paths = f"import sys\nsys.path[:0] = [{str(STUDY)!r}, {str(ROOT)!r}]\n"
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", paths + code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_networks_are_measured_with_whole_layers_in_one_call() -> None:
+    told = of_study(
+        "import torch, networks\n"
+        "from findings import Findings\n"
+        "from place import Place\n"
+        "from drconv.kernels.triton import launch\n"
+        "launched, start = set(), launch.start\n"
+        "launch.start = lambda kernel, *rest: (launched.add(kernel.__name__), start(kernel, *rest))\n"
+        "networks.eager_networks(Place(torch.device('cpu'), True, 1), Findings({}, True))\n"
+        "print(*sorted(launched))\n"
+    )
+    assert told.splitlines()[-1].split() == ["_guide_kernel", "_mixed_kernel", "_place_kernel", "_pool_kernel"]
+
+
+def test_no_toolkit_is_needed_to_compile_what_the_released_code_does() -> None:
+    # What PyTorch asks for when it compiles a kernel.
+    of_study(
+        "import released\n"
+        "from torch.utils import cpp_extension\n"
+        "cpp_extension.CUDA_HOME = None\n"
+        "with released.headers_not_needed():\n"
+        "    assert cpp_extension.include_paths('cuda')\n"
+        "assert cpp_extension.CUDA_HOME is None\n"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_rehearsal(tmp_path: Path) -> None:
