@@ -76,7 +76,7 @@ def maps_table(results: Results) -> list[str]:
         "top-1, % |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    untrained = [r for r in results.values() if r.get("untrained_maps")][:1]
+    untrained = [r for r in found_of(results, MAPS["task alone"][0]) if r["untrained_maps"]]
     if untrained:
         alive = fmean(layer["alive"] for layer in untrained[0]["untrained_maps"].values())
         scores = (
