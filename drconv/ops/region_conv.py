@@ -271,8 +271,8 @@ def _backward(
     *call, wanted = settings
     problem = _known_problem(input, region_filters, guided_feature, None, tuple(call))
     chosen = choose_backend(problem, call[-1])
-    grads = _empty_gradients(input, region_filters, guided_feature, wanted)
     if problem.batch == 0:
+        grads = _empty_gradients(input, region_filters, guided_feature, wanted)
         return grads[0], grads[1].zero_(), grads[2]
     mask = (chosen.guided_mask() or guided_mask)(guided_feature)
     found = chosen.backward()(problem, grad_output, input, region_filters, mask, tuple(wanted))
@@ -281,6 +281,7 @@ def _backward(
         grad_guide = softmax_gradient(guided_feature, found.products)
         grad_guide = grad_guide.contiguous(memory_format=memory_format_of(guided_feature))
     made = (found.input, found.region_filters, grad_guide)
+    grads = _empty_gradients(input, region_filters, guided_feature, (False, False, False))
     first, second, third = (empty if grad is None else grad for empty, grad in zip(grads, made, strict=True))
     return first, second, third
 

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 import torch
 import triton
 from triton.errors import TritonError
+from triton.testing import do_bench
 
 from drconv.kernels.backend import RegionConvProblem
 from drconv.kernels.cache import cache_directories
@@ -29,7 +30,6 @@ __all__ = ["is_asked_for", "kind_of", "tuned"]
 Result = TypeVar("Result")
 Key = tuple[str | int, ...]
 
-_ROUNDS = 7
 _STEPS = 4
 """Each takes the best of a choice and its neighbours."""
 
@@ -112,22 +112,17 @@ def best(tile: Tile, seconds: Callable[[Tile], float]) -> Tile:
 
 
 def _seconds(run: Callable[[Tile], object], tile: Tile) -> float:
-    """Return the median time of a launch; infinite where the blocks do not compile or fit on the device."""
+    """Return the median time of a launch; infinite where the blocks do not compile or fit on the device.
+
+    The caches are cold, and clearing them keeps the GPU busy while the host launches: that host time does not count.
+    """
     try:
-        run(tile)
+        return float(do_bench(lambda: run(tile), warmup=5, rep=20, return_mode="median")) / 1000
     except TritonError:
         return float("inf")
-    times = []
-    for _ in range(_ROUNDS):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run(tile)
-        stop.record()
-        stop.synchronize()
-        times.append(start.elapsed_time(stop))
-    return float(median(times))
 
 
+@cache
 def _place(device: torch.device) -> Path | str:
     kind = f"{torch.cuda.get_device_name(device)} triton {triton.__version__}"
     for directory in cache_directories():

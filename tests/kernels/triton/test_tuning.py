@@ -47,6 +47,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Tile]:
     monkeypatch.setenv("DRCONV_CACHE", str(tmp_path))
     tmp_path.chmod(0o700)
     monkeypatch.setattr(tuning, "_found", {})
+    monkeypatch.setattr(tuning, "_place", tuning._place.__wrapped__)  # which remembers
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU / 80GB")
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.no_grad())
