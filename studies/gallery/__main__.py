@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import fill
 
-from entries import CAVEAT, ENTRIES, MODEL, WEIGHTS, Entry, Shot
+from entries import CAVEAT, ENTRIES, WEIGHTS, Entry, Shot
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "gallery.md"
@@ -69,18 +69,10 @@ def draw(entries: list[Entry]) -> None:
 
 def prepare(folder: Path) -> None:
     """Write the photos, the clip, the labels and the checkpoints that the commands name."""
-    import torch
     from photos import make_checkpoints, make_inputs
 
-    from drconv.models import calibrate_batch_norm, has_fresh_batch_norm, load_model
-    from drconv.viz import load_image
-
     make_inputs(folder)
-    torch.manual_seed(0)
-    model = load_model(MODEL).eval()
-    if has_fresh_batch_norm(model):
-        calibrate_batch_norm(model, load_image(folder / "cat.png", 224).tensor)
-    make_checkpoints(folder, model.state_dict())
+    make_checkpoints(folder)
 
 
 def run(command: str, folder: Path) -> str:
@@ -162,8 +154,7 @@ def page() -> str:
         fill(
             "The cat, the astronaut, the cup and the rocket come with scikit-image (`skimage.data`), Grace Hopper with "
             "matplotlib; all are in the public domain or CC0. `python studies/gallery/photos.py FOLDER` writes them, "
-            "the clip and the labels into a folder in which the commands run; `studies/gallery` makes the "
-            "two checkpoints.",
+            "the clip, the labels and the two checkpoints into a folder in which the commands run.",
             WIDTH,
         ),
     ]

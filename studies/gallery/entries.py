@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["CAVEAT", "ENTRIES", "LAYERS", "MODEL", "WEIGHTS", "Entry", "Shot"]
+__all__ = ["CAVEAT", "ENTRIES", "WEIGHTS", "Entry", "Shot"]
 
-MODEL = "drconv_shufflenet_v2_x0_5"
-"""The network of all pictures."""
-
-LAYERS = ("stage2.0.branch2.0", "stage3.0.branch2.0", "stage2.1.branch2.0")
+LAYERS = ("stage2.5.branch2.5", "stage3.3.branch2.5", "stage2.4.branch2.5")
 """Two layers with grids of different sizes, and one to compare the first with."""
 
-WEIGHTS = "The network has random weights, so that the regions here show its architecture and nothing that was learned."
-"""What a reader must know about the weights of `MODEL`."""
+WEIGHTS = (
+    "The regions are those of the [demo weights](demo_weights.md), which commands take where no network is named; "
+    "their guides were supervised with known region maps, which is not in the paper."
+)
+"""What a reader must know about the weights of all pictures."""
 
 _TWO = f"--layers {LAYERS[0]} --layers {LAYERS[1]}"
-_PAGE = f"drconv visualize cat.png -m {MODEL} --report --statistics full --labels cat-labels.png --figures none -o page"
+_PAGE = "drconv visualize hopper.png --report --statistics full --labels hopper-labels.png --figures none -o page"
 
 CAVEAT = (
     "Regions are learned routing, not semantic segments: a region is the set of positions that one filter serves. "
@@ -63,41 +63,41 @@ class Entry:
 ENTRIES = (
     Entry(
         "One photo, layer by layer",
-        (f"drconv visualize cat.png -m {MODEL} {_TWO} -o overview",),
+        (f"drconv visualize hopper.png {_TWO} -o overview",),
         "A row is a layer: the photo with boundaries, the region of every position at the layer's own grid, both over "
         "each other, and the margin, which is 0 where two regions are equally likely and 1 where the choice is "
         "certain. Right of them are the share and filter norm of each region, and the cosines between the regions' "
         "filters: near 1, it hardly matters which of the two a position is in.",
-        (Shot("overview.webp", "A photo of a cat and the regions of two layers, with shares, margins and cosines",
-              "overview/cat.png", 1800),),
+        (Shot("overview.webp", "An officer before a flag; regions of two layers with shares, margins and cosines",
+              "overview/hopper.png", 1800),),
     ),
     Entry(
         "Boundaries only, and margins",
         (_PAGE,),
         "Two views of the map on the [interactive page](#the-interactive-page). Boundaries alone leave the photo as it "
         "is; the margin view is scaled to the largest margin of the layer, bright where the choice is clearest.",
-        (Shot("boundaries.webp", "The cat under thin outlines of regions", "page/cat.html", 700, "boundaries"),
-         Shot("margins.webp", "The cat under a blue to yellow map of margins", "page/cat.html", 700, "margins")),
+        (Shot("boundaries.webp", "The photo under thin outlines of regions", "page/hopper.html", 700, "boundaries"),
+         Shot("margins.webp", "The photo under a blue to yellow map of margins", "page/hopper.html", 700, "margins")),
     ),
     Entry(
         "Patterns, for print without colours",
-        (f"drconv visualize cat.png -m {MODEL} --patterns --layers {LAYERS[1]} -o patterns",),
+        (f"drconv visualize hopper.png --patterns --layers {LAYERS[1]} -o patterns",),
         "Each region has a hatch beside its colour (region 0 is plain), in the map and in the legend, so that a grey "
         "copy can still be read.",
-        (Shot("patterns.webp", "A region map whose regions are hatched", "patterns/cat.png"),),
+        (Shot("patterns.webp", "A region map whose regions are hatched", "patterns/hopper.png"),),
     ),
     Entry(
         "Filters",
-        (f"drconv visualize cat.png -m {MODEL} --statistics full {_TWO} -o filters",),
+        (f"drconv visualize hopper.png --statistics full {_TWO} -o filters",),
         "Cosines with similar filters side by side, so that redundant regions stand as a block of ones; norms and "
         "effective ranks; and the singular values of each filter as a matrix. Regions whose curves and norms coincide "
         "and whose cosine is near 1 share one filter.",
         (Shot("filters.webp", "Matrices of cosines, bars of norms and curves of singular values for two layers",
-              "filters/cat-filters.png", 1100),),
+              "filters/hopper-filters.png", 1100),),
     ),
     Entry(
         "Layers by images",
-        (f"drconv visualize photos/ -m {MODEL} --figures set {_TWO} -o set",),
+        (f"drconv visualize photos/ --figures set {_TWO} -o set",),
         "A column is a photo and a row is a layer. Within a row one colour is one region on every "
         "photo; between rows it means nothing.",
         (Shot("grid.webp", "Five photos, and below each the regions of two layers", "set/grid.png", 1300),),
@@ -105,7 +105,7 @@ ENTRIES = (
     Entry(
         "Use over a set of images",
         (
-            f"drconv visualize photos/ -m {MODEL} --figures set {_TWO} -o set",
+            f"drconv visualize photos/ --figures set {_TWO} -o set",
             "python -c \"import json; print(*json.load(open('set/statistics.json'))['result']['usage']['layers'][0]"
             "['top_images'][1], sep='\\n')\"",
         ),
@@ -119,7 +119,7 @@ ENTRIES = (
     ),
     Entry(
         "Two checkpoints",
-        (f"drconv compare before.safetensors after.safetensors --image cat.png --layers {LAYERS[0]} "
+        (f"drconv compare before.safetensors after.safetensors --image hopper.png --layers {LAYERS[0]} "
          "--picture checkpoints.png",),
         "Regions are numbered as it happens, so those of B are first matched with those of A such that as many "
         "positions as possible agree, and then drawn in A's colours. Orange is where they differ. Here B is A after "
@@ -129,21 +129,21 @@ ENTRIES = (
     ),
     Entry(
         "Two layers",
-        (f"drconv compare {LAYERS[0]} {LAYERS[2]} -m {MODEL} --image cat.png --picture layers.png",),
+        (f"drconv compare {LAYERS[0]} {LAYERS[2]} --image hopper.png --picture layers.png",),
         "As for checkpoints: colours of the second map are those of the matched regions of the first.",
         (Shot("layers.webp", "Photo, regions of two layers, and where they differ", "layers.png"),),
     ),
     Entry(
         "Two images",
-        (f"drconv compare cat.png rocket.png -m {MODEL} --layers {LAYERS[0]} --picture images.png",),
+        (f"drconv compare hopper.png rocket.png --layers {LAYERS[0]} --picture images.png",),
         "One layer has the same regions on every image, so nothing is matched: the maps are laid over each other, "
         "number by number.",
         (Shot("images.webp", "Photo, regions of two photos, and where they differ", "images.png"),),
     ),
     Entry(
         "Clips, and how stable their regions are",
-        (f"drconv visualize pan/ -m {MODEL} --frames --size 180 -o clip",),
-        "The frames are cut out of the photo of the cat, each 6 pixels further to the right. Stability is the share of "
+        ("drconv visualize pan/ --frames --size 180 -o clip",),
+        "The frames are cut out of the photo, each 6 pixels further to the right. Stability is the share of "
         "positions that keep their region from one frame to the next; the dashed line is what shuffled frames would "
         "keep. Positions are those of the map, so that under a moving camera a layer that follows the things is not "
         "stable.",
@@ -153,7 +153,7 @@ ENTRIES = (
     ),
     Entry(
         "In the terminal",
-        (f"drconv visualize cat.png -m {MODEL} --preview --figures none --layers {LAYERS[0]} -o preview",),
+        (f"drconv visualize hopper.png --preview --figures none --layers {LAYERS[0]} -o preview",),
         "Photo and map in half blocks, two positions per character, with the share of each region below. It needs a "
         "terminal with 256 or more colours; without them the map is made of region numbers.",
         (Shot("terminal-dark.webp", "A terminal with light letters on black: photo, map and legend", "terminal",
@@ -166,11 +166,11 @@ ENTRIES = (
         "One file without any request to the network. Point at a position to read its region and margin, click to "
         "select the region and list the filters nearest to its own, hide regions, change the opacity; a tab for each "
         "layer, all of it by keyboard too. With `--labels` there is a table of regions and classes. The classes here "
-        "were drawn by hand, roughly: behind the cat, fur, eyes, nose.",
-        (Shot("page-light.webp", "The page with a region selected, on white", "page/cat.html", 1280, "light"),
-         Shot("page-dark.webp", "The page on black, with another layer", "page/cat.html", 1280, "dark"),
-         Shot("page-classes.webp", "The table of regions and classes", "page/cat.html", 1000, "classes"),
-         Shot("page-phone.webp", "The page on a phone: one column", "page/cat.html", 430, "phone")),
+        "were drawn by hand: 0 wall, 1 flag, 2 uniform, 3 face, 4 hat, 5 shirt.",
+        (Shot("page-light.webp", "The page with a region selected, on white", "page/hopper.html", 1280, "light"),
+         Shot("page-dark.webp", "The page on black, with another layer", "page/hopper.html", 1280, "dark"),
+         Shot("page-classes.webp", "The table of regions and classes", "page/hopper.html", 1000, "classes"),
+         Shot("page-phone.webp", "The page on a phone: one column", "page/hopper.html", 430, "phone")),
     ),
     Entry(
         "Times of a network and its layers",
@@ -190,8 +190,8 @@ ENTRIES = (
     ),
     Entry(
         "Multiply-adds over a sweep",
-        (f"drconv flops {MODEL} --sweep size=112,224,320 --sweep num_regions=1,2,4,8,16 --backend naive "
-         "--plot madds.png",),
+        ("drconv flops drconv_shufflenet_v2_x0_5 --sweep size=112,224,320 --sweep num_regions=1,2,4,8,16 "
+         "--backend naive --plot madds.png",),
         "Solid lines count one filter per position, dashed ones what the `naive` backend executes: with many regions "
         "they part.",
         (Shot("madds.webp", "Multiply-adds over the number of regions at three image sizes", "madds.png", 1000),),

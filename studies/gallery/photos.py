@@ -1,18 +1,18 @@
 """What the gallery draws: photos in the public domain from packages, a clip cut out of one, labels, checkpoints.
 
-`python studies/gallery/photos.py FOLDER` writes all but the checkpoints into a new folder.
+`python studies/gallery/photos.py FOLDER` writes all of them into a new folder.
 """
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.cbook import get_sample_data
-from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from PIL import Image
 from skimage import data
+
+from drconv.models import DEMO_WEIGHTS, load_demo_model, read_description, save_weights
 
 __all__ = ["make_checkpoints", "make_inputs"]
 
@@ -20,44 +20,34 @@ _FRAMES, _STEP = 12, 6
 
 
 def make_inputs(folder: Path) -> None:
-    """Write `photos/`, the photos cat.png and rocket.png again, `pan/` and cat-labels.png."""
+    """Write `photos/`, the photos hopper.png and rocket.png again, `pan/` and hopper-labels.png."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from photo_segments import segmented_photos
+
     photos = folder / "photos"
     photos.mkdir()
     for name, image in {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.coffee,
                         "rocket": data.rocket}.items():  # fmt: skip
         Image.fromarray(image()).save(photos / f"{name}.png")
-    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as photo:
+    (hopper,) = (photo for photo in segmented_photos("blind") if photo.name == "grace_hopper")
+    with Image.open(hopper.path) as photo:
         photo.save(photos / "hopper.png")
-    for name in ("cat", "rocket"):
+        _cut_clip(photo, folder / "pan")
+    for name in ("hopper", "rocket"):
         shutil.copy(photos / f"{name}.png", folder)
-    with Image.open(folder / "cat.png") as cat:
-        _cut_clip(cat.convert("RGB"), folder / "pan")
-        _draw_labels(cat.size).save(folder / "cat-labels.png")
+    Image.fromarray(hopper.labels).save(folder / "hopper-labels.png")
 
 
 def _cut_clip(photo: Image.Image, folder: Path) -> None:
-    """Move a window to the right over the photo."""
+    """Move a square window to the right over the photo's upper part."""
     folder.mkdir()
-    width = photo.width - _FRAMES * _STEP
+    side = photo.width - _FRAMES * _STEP
     for number in range(_FRAMES):
-        window = photo.crop((number * _STEP, 20, number * _STEP + width, photo.height - 20))
-        window.save(folder / f"{number:02}.png")
+        left = number * _STEP
+        photo.crop((left, 20, left + side, 20 + side)).save(folder / f"{number:02}.png")
 
 
-def _draw_labels(size: tuple[int, int]) -> Image.Image:
-    """Return classes drawn by hand for the cat, roughly: 0 behind it, 1 fur, 2 eyes, 3 nose; 255 near the outline."""
-    labels = Image.new("L", size, 0)
-    pen = ImageDraw.Draw(labels)
-    head = [(0, 300), (0, 90), (60, 0), (300, 0), (345, 60), (365, 140), (350, 215), (300, 262), (200, 300)]
-    pen.polygon(head, fill=1)
-    pen.line([*head[4:], head[8]], fill=255, width=9)
-    for box in ((125, 78, 215, 152), (290, 108, 345, 168)):
-        pen.ellipse(box, fill=2)
-    pen.ellipse((230, 218, 295, 262), fill=3)
-    return labels
-
-
-def make_checkpoints(folder: Path, state: dict[str, torch.Tensor]) -> None:
+def make_checkpoints(folder: Path) -> None:
     """Write before.safetensors, and after.safetensors, in which every filter has moved by a tenth of its size."""
     random = torch.Generator().manual_seed(0)
 
@@ -66,10 +56,9 @@ def make_checkpoints(folder: Path, state: dict[str, torch.Tensor]) -> None:
             return weight
         return weight + 0.1 * weight.std() * torch.randn(weight.shape, generator=random)
 
-    state = {name: weight.detach().contiguous() for name, weight in state.items()}
-    save_file(state, folder / "before.safetensors")
-    save_file({name: moved(weight) for name, weight in state.items()}, folder / "after.safetensors")
-    assert np.isfinite(sum(float(weight.double().sum()) for weight in state.values()))
+    shutil.copy(DEMO_WEIGHTS, folder / "before.safetensors")
+    state = {name: moved(weight) for name, weight in load_demo_model().state_dict().items()}
+    save_weights(folder / "after.safetensors", state, read_description(DEMO_WEIGHTS), "bfloat16")
 
 
 if __name__ == "__main__":
@@ -78,3 +67,4 @@ if __name__ == "__main__":
     new = parser.parse_args().folder
     new.mkdir(parents=True)
     make_inputs(new)
+    make_checkpoints(new)
