@@ -11,6 +11,7 @@ from drconv.kernels.triton.forward import set_step
 from drconv.kernels.triton.launch import launch, needs_wide, power
 from drconv.kernels.triton.regions import Regions
 from drconv.kernels.triton.tiles import Tile, pixel_tile
+from drconv.kernels.triton.windows import geometry_of
 
 __all__ = ["filter_gradient", "forward", "input_gradient", "products"]
 
@@ -273,9 +274,4 @@ def _filter_steps(problem: RegionConvProblem, region_filters: Tensor) -> tuple[i
 
 
 def _geometry(problem: RegionConvProblem, tile: Tile) -> dict[str, int]:
-    p = problem
-    return {
-        "KERNEL_H": p.kernel_size[0], "KERNEL_W": p.kernel_size[1], "STRIDE_H": p.stride[0], "STRIDE_W": p.stride[1],
-        "PAD_H": p.padding[0], "PAD_W": p.padding[1], "DILATION_H": p.dilation[0], "DILATION_W": p.dilation[1],
-        "ROWS": tile.rows, "OUTS": tile.outs, **tile.meta,
-    }  # fmt: skip
+    return {**geometry_of(problem), "ROWS": tile.rows, "OUTS": tile.outs, **tile.meta}

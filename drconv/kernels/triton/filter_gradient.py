@@ -10,6 +10,7 @@ from drconv.kernels.triton.launch import launch, needs_wide, power, precision, u
 from drconv.kernels.triton.regions import Regions
 from drconv.kernels.triton.tiles import Tile
 from drconv.kernels.triton.tuning import kind_of, tuned
+from drconv.kernels.triton.windows import geometry_of
 
 __all__ = ["add_parts", "empty_parts", "filter_gradient", "part_of_region"]
 
@@ -116,9 +117,7 @@ def _gradient(
         set_size, p.positions, p.output_size[1], *p.input_size, p.num_regions, outs, ins,
         out_blocks, in_blocks, len(result),
         *grad_output.stride(), *input.stride(), *result.stride()[:3], *regions.ends.stride(),
-        GROUPS=p.groups, KERNEL_H=p.kernel_size[0], KERNEL_W=p.kernel_size[1],
-        STRIDE_H=p.stride[0], STRIDE_W=p.stride[1], PAD_H=p.padding[0], PAD_W=p.padding[1],
-        DILATION_H=p.dilation[0], DILATION_W=p.dilation[1],
+        GROUPS=p.groups, **geometry_of(p),
         PRECISION=precision(p.dtype), UPCAST=upcasts(p.dtype),
         WIDE=needs_wide((grad_output, input, result, regions.order)),
         ROWS=tile.rows, OUTS=tile.outs, INS=tile.ins, **tile.meta,

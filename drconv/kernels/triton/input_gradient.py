@@ -6,17 +6,15 @@ import triton.language as tl
 from torch import Tensor
 
 from drconv.kernels.backend import RegionConvProblem
-from drconv.kernels.layer import Geometry
 from drconv.kernels.triton.forward import set_step
 from drconv.kernels.triton.launch import launch, needs_wide
 from drconv.kernels.triton.regions import Regions, sort_positions
 from drconv.kernels.triton.tile_products import Pass, multiply_tiles
 from drconv.kernels.triton.tiles import list_tile, pixel_tile
 from drconv.kernels.triton.tuning import kind_of, tuned
+from drconv.kernels.triton.windows import IN_PLACE, geometry_of
 
 __all__ = ["input_gradient"]
-
-_IN_PLACE = Geometry((1, 1), (1, 1), (0, 0), (1, 1))
 
 _HELD = 1 << 23
 """Values that taps give before they are added up, 32 MB to stay in the second cache; but one sample at least."""
@@ -64,7 +62,7 @@ def _transposed(
         result=result,
         outs=outs,
         ins=ins,
-        geometry=_IN_PLACE,
+        geometry=IN_PLACE,
         filters=(set_step(p, region_filters), region, ins * out, into, out, down, across),
         taps=(result.shape[4], p.kernel_size[1]) if result.dim() == 5 else (1, 1),
     )
@@ -116,7 +114,5 @@ def _add_taps(problem: RegionConvProblem, held: Tensor, result: Tensor) -> None:
     launch(
         _taps_kernel, len(held) * tiles * blocks, held.device,
         held, result, *p.input_size, *p.output_size, p.in_channels, tiles, blocks, *result.stride(),
-        KERNEL_H=p.kernel_size[0], KERNEL_W=p.kernel_size[1], STRIDE_H=p.stride[0], STRIDE_W=p.stride[1],
-        PAD_H=p.padding[0], PAD_W=p.padding[1], DILATION_H=p.dilation[0], DILATION_W=p.dilation[1],
-        WIDE=needs_wide((held, result)), ROWS=tile.rows, OUTS=tile.outs, **tile.meta,
+        **geometry_of(p), WIDE=needs_wide((held, result)), ROWS=tile.rows, OUTS=tile.outs, **tile.meta,
     )  # fmt: skip

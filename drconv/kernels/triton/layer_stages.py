@@ -7,6 +7,7 @@ from torch import Tensor
 
 from drconv.kernels.layer import LayerParameters, LayerProblem
 from drconv.kernels.triton.launch import launch, needs_wide, power, precision, upcasts
+from drconv.kernels.triton.windows import IN_PLACE, geometry_of, multiply_window
 
 __all__ = ["coefficients_and_mask", "pooled"]
 
@@ -113,26 +114,11 @@ def _guide_kernel(
     is_r = r < m
     if WIDE:
         channel = channel.to(tl.int64)
-    in_blocks = tl.cdiv(channels, INS)
-    scores = tl.zeros((ROWS, M), dtype=tl.float32)
-    for step in range(0, KERNEL_H * KERNEL_W * in_blocks):
-        tap = step // in_blocks
-        c = (step % in_blocks) * INS + channel
-        down, across = tap // KERNEL_W, tap % KERNEL_W
-        h, w = top + down * DILATION_H, left + across * DILATION_W
-        seen = is_row & (h >= 0) & (h < source_height) & (w >= 0) & (w < source_width)
-        is_c = c < channels
-        x = tl.load(
-            source + (b * source_b + h * source_h + w * source_w)[:, None] + (c * source_c)[None, :],
-            mask=seen[:, None] & is_c[None, :], other=0.0,
-        )  # fmt: skip
-        y = tl.load(
-            weight + (r * weight_r)[None, :] + (c * weight_c + down * weight_h + across * weight_w)[:, None],
-            mask=is_c[:, None] & is_r[None, :], other=0.0,
-        )  # fmt: skip
-        if UPCAST:
-            x, y = x.to(tl.float32), y.to(tl.float32)
-        scores = tl.dot(x, y, scores, input_precision=PRECISION)
+    scores = multiply_window(
+        source + b * source_b, weight + r * weight_r, top, left, is_row, is_r, channels, source_height, source_width,
+        source_c, source_h, source_w, weight_c, weight_h, weight_w, channel,
+        KERNEL_H, KERNEL_W, DILATION_H, DILATION_W, PAD_H > 0 or PAD_W > 0, PRECISION, UPCAST, ROWS, M, INS,
+    )  # fmt: skip
     if HAS_BIAS:
         scores += tl.load(bias + r, mask=is_r, other=0.0).to(tl.float32)[None, :]
     # Rounded as a guided feature in memory would be, so that the same scores are equal.
@@ -161,9 +147,6 @@ def coefficients_and_mask(
     guides = 0 if guide is None else triton.cdiv(mask.numel(), rows)
     weight = routing if p.guide_weight is None else p.guide_weight
     steps = (0, 0, 0, 0) if p.guide_weight is None else p.guide_weight.stride()
-    (kernel_h, kernel_w), stride, padding, dilation = (
-        ((1, 1),) * 4 if guide is None else (guide.kernel_size, guide.stride, guide.padding, guide.dilation)
-    )
     blocks = triton.cdiv(outputs, _OUTPUTS)
     launch(
         _guide_kernel, guides + means.shape[0] * means.shape[1] * blocks, input.device,
@@ -171,8 +154,7 @@ def coefficients_and_mask(
         mask.numel(), conv.positions, conv.output_size[1], *conv.input_size, conv.num_regions, conv.in_channels,
         guides, outputs, blocks, 2.0 / problem.num_mixed if problem.generator == "basis" else 1.0,
         *input.stride(), *steps,
-        KERNEL_H=kernel_h, KERNEL_W=kernel_w, STRIDE_H=stride[0], STRIDE_W=stride[1],
-        PAD_H=padding[0], PAD_W=padding[1], DILATION_H=dilation[0], DILATION_W=dilation[1],
+        **geometry_of(guide or IN_PLACE),
         HAS_BIAS=p.guide_bias is not None, HAS_ROUTING_BIAS=p.routing_bias is not None,
         PRECISION=precision(conv.dtype), UPCAST=upcasts(conv.dtype),
         WIDE=needs_wide((input, mask)), M=power(conv.num_regions, 16, 1 << 30), ROWS=rows, OUTS=_OUTPUTS, INS=ins,

@@ -10,6 +10,7 @@ from drconv.kernels.triton.launch import launch, needs_wide, power, precision, u
 from drconv.kernels.triton.regions import Regions, find_tile, most_tiles
 from drconv.kernels.triton.tiles import Tile
 from drconv.kernels.triton.tuning import kind_of, tuned
+from drconv.kernels.triton.windows import geometry_of, load_pixels
 
 __all__ = ["multiply_mixed_tiles"]
 
@@ -63,13 +64,10 @@ def _mixed_kernel(
         c = (step % in_blocks) * INS + channel
         down, across = tap // KERNEL_W, tap % KERNEL_W
         h, w = top + down * DILATION_H, left + across * DILATION_W
-        seen = is_row
-        if PAD_H > 0 or PAD_W > 0:
-            seen = is_row & (h >= 0) & (h < source_height) & (w >= 0) & (w < source_width)
         is_in = c < ins
-        x = tl.load(
-            (rows + h * source_h + w * source_w)[:, None] + (c * source_c)[None, :],
-            mask=seen[:, None] & is_in[None, :], other=0.0,
+        x = load_pixels(
+            rows, h, w, c, is_row, is_in, source_height, source_width, source_c, source_h, source_w,
+            PAD_H > 0 or PAD_W > 0,
         )  # fmt: skip
         is_made = is_in[:, None] & is_out[None, :]
         y = tl.zeros((INS, OUTS), dtype=tl.float32)
@@ -144,9 +142,7 @@ def _write_output(
         input, made, made_bias, coefficients, parameters.bias, output, regions.order, regions.ends,
         p.positions, p.output_size[1], *p.input_size, p.num_regions, outs, ins, mixed, tiles, blocks,
         *input.stride(), *steps, coefficients.stride(0), coefficient_step, *output.stride(), *regions.ends.stride(),
-        GROUPS=p.groups, KERNEL_H=p.kernel_size[0], KERNEL_W=p.kernel_size[1],
-        STRIDE_H=p.stride[0], STRIDE_W=p.stride[1], PAD_H=p.padding[0], PAD_W=p.padding[1],
-        DILATION_H=p.dilation[0], DILATION_W=p.dilation[1],
+        GROUPS=p.groups, **geometry_of(p),
         HAS_MADE_BIAS=made_bias is not None, HAS_BIAS=parameters.bias is not None,
         ACTIVATION=ACTIVATIONS.index(problem.activation),
         PRECISION=precision(p.dtype), UPCAST=upcasts(p.dtype),

@@ -10,6 +10,7 @@ from drconv.kernels.triton.forward import set_step
 from drconv.kernels.triton.launch import launch, needs_wide, precision, upcasts
 from drconv.kernels.triton.tiles import Tile, dense_tile
 from drconv.kernels.triton.tuning import kind_of, tuned
+from drconv.kernels.triton.windows import geometry_of, multiply_window
 
 __all__ = ["products"]
 
@@ -40,7 +41,7 @@ def _products_kernel(
     top, left = u * STRIDE_H - PAD_H, v * STRIDE_W - PAD_W
     grads = grad + b * grad_b + u * grad_u + v * grad_v
     matrices = filters + b * filter_s + region * filter_r
-    out_blocks, in_blocks = tl.cdiv(outs, OUTS), tl.cdiv(ins, INS)
+    out_blocks = tl.cdiv(outs, OUTS)
     product = tl.zeros((ROWS,), dtype=tl.float32)
     for block in range(0, GROUPS * out_blocks):
         group = block // out_blocks
@@ -49,27 +50,11 @@ def _products_kernel(
         o = group * outs + o
         rows = source + b * source_b + group * ins * source_c
         matrix = matrices + o * filter_out
-        total = tl.zeros((ROWS, OUTS), dtype=tl.float32)
-        for step in range(0, KERNEL_H * KERNEL_W * in_blocks):
-            tap = step // in_blocks
-            c = (step % in_blocks) * INS + channel
-            down, across = tap // KERNEL_W, tap % KERNEL_W
-            h, w = top + down * DILATION_H, left + across * DILATION_W
-            seen = is_row
-            if PAD_H > 0 or PAD_W > 0:
-                seen = is_row & (h >= 0) & (h < source_height) & (w >= 0) & (w < source_width)
-            is_in = c < ins
-            x = tl.load(
-                (rows + h * source_h + w * source_w)[:, None] + (c * source_c)[None, :],
-                mask=seen[:, None] & is_in[None, :], other=0.0,
-            )  # fmt: skip
-            y = tl.load(
-                matrix[None, :] + (c * filter_in + down * filter_h + across * filter_w)[:, None],
-                mask=is_in[:, None] & is_o[None, :], other=0.0,
-            )  # fmt: skip
-            if UPCAST:
-                x, y = x.to(tl.float32), y.to(tl.float32)
-            total = tl.dot(x, y, total, input_precision=PRECISION)
+        total = multiply_window(
+            rows, matrix, top, left, is_row, is_o, ins, source_height, source_width,
+            source_c, source_h, source_w, filter_in, filter_h, filter_w, channel,
+            KERNEL_H, KERNEL_W, DILATION_H, DILATION_W, PAD_H > 0 or PAD_W > 0, PRECISION, UPCAST, ROWS, OUTS, INS,
+        )  # fmt: skip
         g = tl.load(grads[:, None] + (o * grad_c)[None, :], mask=is_row[:, None] & is_o[None, :], other=0.0)
         product += tl.sum(total * g.to(tl.float32), 1)
     tl.store(result + (b * m + region) * positions + p, product, mask=is_row)
@@ -105,9 +90,7 @@ def _write_products(
         grad_output, input, filters, result,
         p.positions, p.output_size[1], *p.input_size, p.num_regions, outs, ins, tiles,
         *grad_output.stride(), *input.stride(), set_step(p, filters), *filters.stride()[-5:],
-        GROUPS=p.groups, KERNEL_H=p.kernel_size[0], KERNEL_W=p.kernel_size[1],
-        STRIDE_H=p.stride[0], STRIDE_W=p.stride[1], PAD_H=p.padding[0], PAD_W=p.padding[1],
-        DILATION_H=p.dilation[0], DILATION_W=p.dilation[1],
+        GROUPS=p.groups, **geometry_of(p),
         PRECISION=precision(p.dtype), UPCAST=upcasts(p.dtype),
         WIDE=needs_wide((grad_output, input, filters, result)),
         ROWS=tile.rows, OUTS=tile.outs, INS=tile.ins, **tile.meta,

@@ -11,6 +11,7 @@ from drconv.kernels.layer import Geometry
 from drconv.kernels.triton.launch import launch, needs_wide, power, precision, upcasts
 from drconv.kernels.triton.regions import Regions, find_tile, most_tiles
 from drconv.kernels.triton.tiles import Tile
+from drconv.kernels.triton.windows import geometry_of, multiply_window
 
 __all__ = ["Pass", "multiply_tiles"]
 
@@ -55,28 +56,11 @@ def _tile_kernel(
     rows = source + b * source_b + group * ins * source_c
     matrix = filters + s * filter_s + region * filter_r + group * filter_group + out * filter_out
     matrix += (out_tap // out_taps_w) * filter_h + (out_tap % out_taps_w) * filter_w
-    in_blocks = tl.cdiv(ins, INS)
-    total = tl.zeros((ROWS, OUTS), dtype=tl.float32)
-    for step in range(0, KERNEL_H * KERNEL_W * in_blocks):
-        tap = step // in_blocks
-        c = (step % in_blocks) * INS + channel
-        down, across = tap // KERNEL_W, tap % KERNEL_W
-        h, w = top + down * DILATION_H, left + across * DILATION_W
-        seen = is_row
-        if PAD_H > 0 or PAD_W > 0:
-            seen = is_row & (h >= 0) & (h < source_height) & (w >= 0) & (w < source_width)
-        is_in = c < ins
-        x = tl.load(
-            (rows + h * source_h + w * source_w)[:, None] + (c * source_c)[None, :],
-            mask=seen[:, None] & is_in[None, :], other=0.0,
-        )  # fmt: skip
-        y = tl.load(
-            matrix[None, :] + (c * filter_in + down * filter_h + across * filter_w)[:, None],
-            mask=is_in[:, None] & is_out[None, :], other=0.0,
-        )  # fmt: skip
-        if UPCAST:
-            x, y = x.to(tl.float32), y.to(tl.float32)
-        total = tl.dot(x, y, total, input_precision=PRECISION)
+    total = multiply_window(
+        rows, matrix, top, left, is_row, is_out, ins, source_height, source_width,
+        source_c, source_h, source_w, filter_in, filter_h, filter_w, channel,
+        KERNEL_H, KERNEL_W, DILATION_H, DILATION_W, PAD_H > 0 or PAD_W > 0, PRECISION, UPCAST, ROWS, OUTS, INS,
+    )  # fmt: skip
     if HAS_BIAS:
         total += tl.load(bias + group * outs + out, mask=is_out, other=0.0).to(tl.float32)[None, :]
     at = b * result_b + u * result_u + v * result_v + out_tap * result_tap
@@ -125,9 +109,7 @@ def multiply_tiles(
         set_size, p.positions, p.output_size[1], *work.source.shape[2:], p.num_regions, work.outs, work.ins,
         tiles, blocks, *work.taps,
         *work.source.stride(), *work.filters, *steps[:4], steps[4] if len(steps) > 4 else 0, *regions.ends.stride(),
-        GROUPS=p.groups, KERNEL_H=g.kernel_size[0], KERNEL_W=g.kernel_size[1],
-        STRIDE_H=g.stride[0], STRIDE_W=g.stride[1], PAD_H=g.padding[0], PAD_W=g.padding[1],
-        DILATION_H=g.dilation[0], DILATION_W=g.dilation[1],
+        GROUPS=p.groups, **geometry_of(g),
         HAS_BIAS=bias is not None, PRECISION=precision(p.dtype), UPCAST=upcasts(p.dtype),
         WIDE=needs_wide((work.source, work.result, region_filters, regions.order)),
         M=power(p.num_regions, 2, 1 << 30), ROWS=tile.rows, OUTS=tile.outs, INS=tile.ins, **tile.meta,
