@@ -109,11 +109,13 @@ CountingDeviceOpt = Annotated[
         help="Where to run; auto is a GPU if there is one, and meta counts without making weights.",
     ),
 ]
-SeedOpt = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of random weights and inputs.")]
+SeedOpt = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of all that is drawn at random.")]
 BackendOpt = Annotated[
     list[str] | None,
     typer.Option(
-        "--backend", help="Backend to time beside conv2d and naive; repeatable.", show_default="native and eager"
+        "--backend",
+        help="Backend to time beside conv2d and naive; repeatable.",
+        show_default="those that a call would choose from",
     ),
 ]
 FormatOpt = Annotated[

@@ -20,7 +20,7 @@ class ExpertAttention(nn.Module):
 
     Args:
         in_channels: C.
-        num_experts: K.
+        num_experts: E.
         reduction: the hidden width is max(1, C // reduction).
         temperature: at the start; a buffer, so that a reload keeps it.
         device: of the parameters.
@@ -65,7 +65,7 @@ class ExpertAttention(nn.Module):
         self.expand.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the experts' weights, `[B, C, H, W]` to `[B, K]`; they sum to 1."""
+        """Return the experts' weights, `[B, C, H, W]` to `[B, E]`; they sum to 1."""
         logits = self.expand(self.activation(self.reduce(self.pool(input).flatten(1))))
         dtype = torch.promote_types(logits.dtype, torch.float32)
         weights: Tensor = (logits.to(dtype) / self.temperature.to(dtype)).softmax(1).to(logits.dtype)
@@ -73,11 +73,11 @@ class ExpertAttention(nn.Module):
 
 
 class ExpertMixture(nn.Module):
-    """K filters and biases, and their mixture for each sample.
+    """E filters and biases, and their mixture for each sample.
 
     Args:
-        num_experts: K.
-        filter_shape: (O, C/groups, kernel height, kernel width).
+        num_experts: E.
+        filter_shape: (O, C/groups, K, K), rows first.
         bias: whether each expert has a bias.
         device: of the parameters.
         dtype: of the parameters.
@@ -107,7 +107,7 @@ class ExpertMixture(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, weights: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mix, `[B, K]` to filters `[B, 1, O, C/groups, kernel, kernel]` and biases `[B, O]`."""
+        """Mix, `[B, E]` to filters `[B, 1, O, C/groups, K, K]` and biases `[B, O]`."""
         filters = (weights @ self.weight.flatten(1)).reshape(-1, 1, *self.filter_shape)
         return filters, None if self.bias is None else weights @ self.bias
 
@@ -117,7 +117,7 @@ class ExpertMixture(nn.Module):
 
 
 class DynamicConv2d(DynamicLayer):
-    r"""Dynamic convolution: one filter and one bias per sample, mixed from K experts.
+    r"""Dynamic convolution: one filter and one bias per sample, mixed from E experts.
 
     Introduced in "Dynamic Convolution: Attention over Convolution Kernels" (CVPR 2020, arXiv 1912.03458). Arguments up
     to `dtype` are those of `nn.Conv2d`, in its order. Train with a temperature that falls from 30 to 1
@@ -135,7 +135,7 @@ class DynamicConv2d(DynamicLayer):
         padding_mode: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`.
         device: of the parameters.
         dtype: of the parameters.
-        num_experts: K.
+        num_experts: E.
         reduction: the attention's hidden width is max(1, C // reduction).
         temperature: of the attention's softmax at the start; kept in the state dict.
         backend: name from `drconv.kernels.BACKENDS`; None lets every call take the first able one.

@@ -159,7 +159,7 @@ class PooledFilterGenerator(FilterGenerator):
 
 
 class BasisFilterGenerator(FilterGenerator):
-    """The released code's generator: per region, a sigmoid mix of `num_experts` kernels that all regions share.
+    """The released code's generator: per region, a sigmoid mix of `num_experts` bases that all regions share.
 
     Global average pool, linear to M * num_experts, 2 * sigmoid(.) / num_experts. Its initialisation is kept: bases
     uniform in +-sqrt(6 / (C*K*K)), routing N(0, 0.01^2) with zero bias, so that at the start all M filters are nearly

@@ -39,7 +39,7 @@ _LEAST_SCALE = 2.0**-14
 
 
 class Data(Protocol):
-    """What is trained on; `drconv.training.load_data` gives it."""
+    """What is trained on; `drconv.training.data.load_data` gives it."""
 
     train: Any
     validation: Any

@@ -41,7 +41,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once, per process.")] = 64,
     validation_size: Annotated[
         int | None,
-        typer.Option("--validation-size", min=1, help="Take so many images at most.", show_default="all; 1000 mosaics"),
+        typer.Option(
+            "--validation-size", min=1, help="Take so many validation images.", show_default="all; 1000 mosaics"
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help=WORKERS_HELP)] = 0,
     download: Annotated[bool, typer.Option("--download", help=DOWNLOAD_HELP)] = False,

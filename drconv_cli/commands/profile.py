@@ -88,15 +88,17 @@ def profile(
     ] = "",
     occurring: Annotated[
         int | None,
-        typer.Option("--occurring", min=1, help="Regions that may occur in a sample.", show_default="all"),
+        typer.Option(
+            "--occurring", min=1, help="With --layer: regions that may occur in a sample.", show_default="all"
+        ),
     ] = None,
     filter_order: Annotated[
-        OrderName, typer.Option("--filter-order", help="With --scope operator: of the filters in memory.")
+        OrderName, typer.Option("--filter-order", help="With --scope operator: order of the filters in memory.")
     ] = "generator",
     backend: BackendOpt = None,
     naive: Annotated[bool, typer.Option("--naive/--no-naive", help="Time applying all filters, too.")] = True,
     layout: Annotated[
-        LayoutName, typer.Option("--layout", help="Of the dynamic candidates; conv2d is timed in both.")
+        LayoutName, typer.Option("--layout", help="Memory layout of the dynamic candidates; conv2d is timed in both.")
     ] = "own",
     every_layer: Annotated[
         bool, typer.Option("--every-layer", help="Time every layer, not one of each group of equal sizes.")
@@ -107,11 +109,14 @@ def profile(
         int | None, typer.Option("--rounds", min=1, help="Exactly so many rounds.", show_default="as noise demands")
     ] = None,
     target_noise: Annotated[
-        str, typer.Option("--target-noise", metavar="PERCENT", help="Half width of the 95 % interval to stop at.")
+        str,
+        typer.Option(
+            "--target-noise", metavar="PERCENT", help="Half width of the 95 % interval of each median to stop at."
+        ),
     ] = "2%",
     max_time: Annotated[float, typer.Option("--max-time", min=0.001, help="Seconds of rounds for each target.")] = 4.0,
-    min_rounds: Annotated[int, typer.Option("--min-rounds", min=1, help="Rounds in any case.")] = 7,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Calls before those.")] = 3,
+    min_rounds: Annotated[int, typer.Option("--min-rounds", min=1, help="Rounds that are done in any case.")] = 7,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Calls of each candidate before the rounds.")] = 3,
     cache: Annotated[
         str, typer.Option("--cache", metavar="warm,cold", help="State of the caches before each call.")
     ] = "warm",
@@ -131,11 +136,13 @@ def profile(
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option("--trace", metavar="FILE", help="Write a Chrome trace of one call of each.", show_default=False),
+        typer.Option(
+            "--trace", metavar="FILE", help="Write a Chrome trace of one call of each candidate.", show_default=False
+        ),
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", metavar="FILE", help="Hold it against an older --json.", show_default=False),
+        typer.Option("--compare", metavar="FILE", help="Compare with what an older --json wrote.", show_default=False),
     ] = None,
     fail_over: Annotated[
         str | None,
@@ -146,7 +153,7 @@ def profile(
         DtypeName | None, typer.Option("--dtype", help="Of input and parameters.", show_default="the model's; float32")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=4096, help="CPU threads.", show_default=False)
+        int | None, typer.Option("--threads", min=1, max=4096, help="CPU threads.", show_default="as PyTorch chooses")
     ] = None,
     seed: SeedOpt = 0,
     device: DeviceOpt = "auto",

@@ -76,13 +76,14 @@ def train(
         typer.Option("--lr", help="Largest learning rate; not scaled with the batch.", show_default="0.002"),
     ] = None,
     momentum: Annotated[
-        float | None, typer.Option("--momentum", help="With --optimizer sgd.", show_default="0.9")
+        float | None, typer.Option("--momentum", help="Momentum, with --optimizer sgd.", show_default="0.9")
     ] = None,
     nesterov: Annotated[
-        bool | None, typer.Option("--nesterov/--no-nesterov", help="With --optimizer sgd.", show_default="on")
+        bool | None, typer.Option("--nesterov/--no-nesterov", help="Whether SGD looks ahead.", show_default="on")
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", help="Of all weights but norms and biases.", show_default="0.02")
+        float | None,
+        typer.Option("--weight-decay", help="Decay of all weights but norms and biases.", show_default="0.02"),
     ] = None,
     schedule: Annotated[
         Literal["cosine", "linear", "step", "constant"] | None,
@@ -112,7 +113,9 @@ def train(
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"] | None,
-        typer.Option("--precision", help="bfloat16 and float16 (on CUDA) are mixed precision.", show_default="float32"),
+        typer.Option(
+            "--precision", help="Of numbers; bfloat16 and, on CUDA, float16 are mixed.", show_default="float32"
+        ),
     ] = None,
     freeze_norm: Annotated[
         bool | None,
@@ -128,7 +131,7 @@ def train(
             "--temperature",
             metavar="FIRST:LAST[:EPOCHS]",
             help="Temperature of DyConv's attention, and in how many epochs it falls.",
-            show_default="30:1:10",
+            show_default="30:1, in 10 epochs or half of all",
         ),
     ] = None,
     guide_supervision: Annotated[

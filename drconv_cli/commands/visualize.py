@@ -56,7 +56,7 @@ def visualize(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="Photos in any format that Pillow reads: files, directories, quoted patterns, @FILE with one path per "
             "line, or - for one on stdin. Needed unless there is --from.",
             show_default=False,
