@@ -1,7 +1,9 @@
-"""What `--help` says is so: defaults, names, and what each command takes."""
+"""What `--help` says is so: defaults, names, and what each command takes; and its page tells of the same options."""
 
+import re
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tests.drconv_cli.test_bad_input import assert_one_line
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 Cli = Callable[..., Outcome]
+PAGES = Path(__file__).parents[2] / "docs" / "cli"
 
 
 def options(command: str) -> dict[str, Parameter]:
@@ -76,3 +79,19 @@ def test_weights_are_not_offered_as_a_model_where_they_are_refused(
 def test_counting_offers_a_device_without_weights() -> None:
     assert "meta" in str(options("flops")["device"].metavar)
     assert "meta" not in str(options("visualize")["device"].metavar)
+
+
+def words(option: Parameter) -> set[str]:
+    return {word for word in (*option.opts, *option.secondary_opts) if word.startswith("--")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_of_a_command_tells_of_its_options_and_of_no_others(command: str) -> None:
+    page, common = ((PAGES / f"{name}.md").read_text() for name in (command, "flops"))
+    page = re.sub(r"^\$ (python|torchrun) .*", "", page, flags=re.MULTILINE)
+    shared = common.partition("## Common to all commands")[2]
+    told, told_of_all = (set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) for text in (page, shared))
+    mine = [words(option) for option in options(command).values() if words(option)]
+    assert [spellings for spellings in mine if not spellings & (told | told_of_all)] == []
+    known = set().union(*(words(option) for each in COMMANDS for option in options(each).values()))
+    assert told - known - {"--verbose"} == set()
