@@ -96,10 +96,11 @@ class FilterGenerator(nn.Module):
 
 
 class PooledFilterGenerator(FilterGenerator):
-    """The paper's generator: adaptive average pool to K x K, 1x1 conv to M*M, sigmoid, 1x1 conv with M groups.
+    """The paper's generator, as others describe it.
 
-    Initialised so that, for inputs of about zero mean, the filters have He variance 2 / (C/groups * K * K): a filter is
-    a sum of M terms a_i * s_i with s_i near 1/2 at the start, so Var(a) = 4/M of it (docs/math.md).
+    Adaptive average pool to K x K, 1x1 conv to M*M, sigmoid, 1x1 conv with M groups. Initialised so that, for inputs of
+    about zero mean, the filters have He variance 2 / (C/groups * K * K): a filter is a sum of M terms a_i * s_i with
+    s_i near 1/2 at the start, so Var(a) = 4/M of it (docs/math.md).
     """
 
     def __init__(self, spec: FilterSpec, device: Any = None, dtype: Any = None) -> None:
