@@ -89,7 +89,10 @@ def record_regions(
         )
     found = {name or type(module).__name__: module for name, module in modules if isinstance(module, RegionLayer)}
     if not found:
-        raise ModelError(f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to record")
+        raise ModelError(
+            f"{type(model).__name__} has no layer with regions (DRConv2d), so there is nothing to record; "
+            "drconv.convert, or --convert, puts some in"
+        )
     recording = RegionRecording()
     asked = None if layers is None else {name.partition("#")[0] for name in layers}
     handles: list[Any] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from drconv.errors import CheckpointError
+from drconv.errors import ArgumentError, CheckpointError
 from drconv.layers import convert
 from drconv.models.build import build_model
 from drconv.models.collection import COLLECTIONS
@@ -122,9 +122,11 @@ def build_described(description: ModelDescription) -> nn.Module:
     """Build a model with random weights as its description says.
 
     Raises:
-        UnknownNameError, ArgumentError, ModelError: this release cannot build it.
+        UnknownNameError, ArgumentError, ModelError: this release cannot build it, or a conversion replaces nothing.
     """
     model = build_model(description.model, **description.arguments)
     for entry in description.converted:
-        model, _ = convert(model, entry.layer, entry.where, **entry.keywords)
+        model, report = convert(model, entry.layer, entry.where, **entry.keywords)
+        if not report.changed:
+            raise ArgumentError(f"{description.model}, to {entry.layer!r}: {report.summary}")
     return model

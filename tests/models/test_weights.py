@@ -137,3 +137,9 @@ def test_factories_take_arguments_and_say_what_they_lack(tmp_path: Path) -> None
         load_model(f"{tmp_path}/net.py:fixed", num_classes=7)
     with pytest.raises(ArgumentError, match="is a finished module, which takes no num_classes=7"):
         load_model(f"{tmp_path}/net.py:done", num_classes=7)
+
+
+def test_a_conversion_that_replaces_nothing_is_an_error() -> None:
+    twice = replace(CONVERTED, converted=CONVERTED.converted * 2)
+    with pytest.raises(ArgumentError, match="none of 1 layers was replaced"):
+        build_described(twice)

@@ -66,7 +66,8 @@ def record_calls(model: nn.Module, input: Tensor) -> list[LayerCall]:
     layers = {name or type(m).__name__: m for name, m in model.named_modules() if isinstance(m, DynamicLayer)}
     if not layers:
         raise ModelError(
-            f"{type(model).__name__} has no dynamic layer (DRConv2d, DynamicConv2d), so there is nothing to profile"
+            f"{type(model).__name__} has no dynamic layer (DRConv2d, DynamicConv2d), so there is nothing to profile; "
+            "drconv.convert, or --convert, puts some in"
         )
     with torch.no_grad(), _recording(layers, calls), model_errors(model, input.shape):
         model(input)
