@@ -12,8 +12,14 @@ from tests.fresh import Fresh
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", flags=re.DOTALL)
+ZOO = re.compile(r"^import (timm|torchvision)$", flags=re.MULTILINE)
 EXAMPLES = [
-    pytest.param(source, printed, id=f"{page.relative_to(DOCS)}-{number}")
+    pytest.param(
+        source,
+        printed,
+        id=f"{page.relative_to(DOCS)}-{number}",
+        marks=pytest.mark.slow if ZOO.search(source) else (),
+    )
     for page in sorted(DOCS.rglob("*.md"))
     for number, (source, printed) in enumerate(BLOCK.findall(page.read_text()), 1)
 ]
@@ -21,7 +27,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("source", "printed"), EXAMPLES)
 def test_example(source: str, printed: str, fresh: Fresh) -> None:
-    for package in re.findall(r"^import (timm|torchvision)$", source, flags=re.MULTILINE):
+    for package in ZOO.findall(source):
         zoo.need(package)
         # As `need` does: torchvision may have been built for another torch.
         source = f"from drconv.models.collection import COLLECTIONS\nCOLLECTIONS[{package!r}]._load()\n{source}"
