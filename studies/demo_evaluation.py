@@ -151,6 +151,15 @@ def bars(found: dict[str, dict[str, Any]], colours: dict[str, Agreement]) -> lis
     rows.append(
         ("blind photos, mean over layers at least k-means", photo >= colour, f"{photo:.3f} against {colour:.3f}")
     )
+    chosen = max(found["choice"]["layers"].items(), key=lambda of_layer: of_layer[1]["nmi"])[0]
+    photo = blind["layers"][chosen]["nmi"]
+    rows.append(
+        (
+            f"blind photos, {chosen}, the best layer on the photos of the choice, at least k-means",
+            photo >= colour,
+            f"{photo:.3f} against {colour:.3f}",
+        )
+    )
     counts = [layer["regions_per_image"] for layer in held_out["layers"].values()]
     rows.append(
         (

@@ -271,11 +271,11 @@ for _width, _channels in _CHANNELS.items():
 register_model(
     partial(
         ShuffleNetV2,
-        (24, 56, 112, 256),
+        (24, 72, 128, 256),
         placement="last",
         num_regions=4,
         filter_generator="basis",
-        repeats=(4, 4),
+        repeats=(6, 4),
         stem_pool=False,
         kernel_size=7,
     ),

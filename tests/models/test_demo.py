@@ -30,7 +30,7 @@ def test_it_has_the_papers_layers() -> None:
     model, built = load_demo_model(), create_model("drconv_shufflenet_v2_demo", features_only=True)
     assert repr(model) == repr(built)
     layers = [m for m in model.modules() if isinstance(m, DRConv2d)]
-    assert len(layers) == 8
+    assert len(layers) == 10
     assert all(layer.num_regions == 4 and layer.guide is not None and layer.guide.norm is None for layer in layers)
     assert not model.training
 

@@ -179,9 +179,11 @@ def test_channels_last(name: str) -> None:
 def test_the_demo_network_is_narrow_and_fine() -> None:
     model = create_model("drconv_shufflenet_v2_demo", features_only=True)
     maps = model(torch.randn(2, 3, 64, 64))
-    assert [tuple(m.shape[1:]) for m in maps] == [(24, 32, 32), (56, 16, 16), (112, 8, 8)]
+    assert [tuple(m.shape[1:]) for m in maps] == [(24, 32, 32), (72, 16, 16), (128, 8, 8)]
     layers = {name: m for name, m in model.named_modules() if isinstance(m, DRConv2d)}
-    assert list(layers) == [f"stage{stage}.{block}.branch2.5" for stage in (2, 3) for block in range(4)]
+    assert list(layers) == [
+        f"stage{stage}.{block}.branch2.5" for stage, count in ((2, 6), (3, 4)) for block in range(count)
+    ]
     assert all(isinstance(m.filter_generator, BasisFilterGenerator) and m.num_regions == 4 for m in layers.values())
     assert {m.kernel_size for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1} == {(7, 7)}
 
