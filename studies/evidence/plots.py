@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from results import Results, found_of, top1
+from results import Results, found_of, measured, top1
 from runs import EQUAL_MADDS, FILTERS, GUIDES, MAPS, REGIONS, SIZES, WIDTHS
 
 PICTURES = Path(__file__).parent.parent.parent / "docs" / "images" / "evidence"
@@ -37,7 +37,10 @@ def dots(results: Results, parts: dict[str, list[dict[str, Any]]], name: str, yl
         if values:
             axes.plot([column] * len(values), values, "o", color=BLUE, alpha=0.6, markersize=5)
             axes.plot([column - 0.25, column + 0.25], [fmean(values)] * 2, color=ORANGE, linewidth=2)
-    axes.set_xticks(range(len(parts)), [label.replace(", ", ",\n").replace(" ", "\n", 1) for label in parts])
+    axes.set_xticks(
+        range(len(parts)),
+        [label if "=" in label else label.replace(", ", ",\n").replace(" ", "\n", 1) for label in parts],
+    )
     axes.set_xlim(-0.5, len(parts) - 0.5)
     _save(figure, name)
 
@@ -75,6 +78,9 @@ def draw(results: Results) -> None:
             means = [fmean(table[layer]["nmi"] for table in tables) for layer in layers]
             axes.plot(range(1, len(layers) + 1), means, marker="o", color=color, label=name)
     axes.set_xlabel("DRConv layer, from input to output")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8)
+    clusters = measured().get("clusters")
+    if clusters:
+        axes.axhline(clusters["nmi"], color=GREY, linestyle=":", linewidth=1, label="k-means on colour, k = 4")
+    axes.set_ylim(0, 0.6)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
     _save(figure, "maps")
