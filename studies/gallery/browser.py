@@ -13,7 +13,7 @@ __all__ = ["NoBrowserError", "open_browser", "shoot"]
 
 _DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 1210}}
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "classes": {"viewport": {"width": 900, "height": 900}},
+    "classes": {"viewport": {"width": 900, "height": 900}, "device_scale_factor": 1.5},
     "dark": {**_DESKTOP, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True,
               "has_touch": True},
