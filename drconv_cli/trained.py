@@ -72,6 +72,12 @@ def check_run(files: RunFiles, resume: bool, force: bool) -> None:
     Raises:
         FileError: one exists, and is neither to be gone on from nor replaced, or cannot be written.
     """
+    if not (force or resume):
+        for path in files.all:
+            if path.is_file():
+                raise FileError(
+                    f"{path} exists and is kept; use --resume to go on, --force to start anew, or another --output"
+                )
     check_free(files.all, force or resume)
     if resume and files.weights.exists() and not files.checkpoint.exists():
         raise FileError(

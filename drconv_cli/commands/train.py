@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drconv.errors import StoppedError, TrainingError
+from drconv.errors import ArgumentError, StoppedError, TrainingError
 from drconv_cli.options import DEFAULT, NETWORK_HELP, ConvertOpt, DeviceOpt, ForceOpt, FormatOpt, JsonOpt, apart
 from drconv_cli.output import Destination, emit, envelope, notice, progress
 from drconv_cli.stopping import stop_on_signals
@@ -220,8 +220,13 @@ def train(
             from drconv.models import DEFAULT_MODEL
 
             notice(f"no model named: using {DEFAULT_MODEL}")
+        if loaded.num_classes < 2:
+            raise ArgumentError(f"{data} has one class, {loaded.class_names[0]}; a classifier needs at least two")
         description = describe_model(model, keywords, convert, image_size, loaded.class_names)
         trainer = _trainer(description, loaded, options, team, workers)
+        steps = options.epochs * trainer.steps_per_epoch
+        if team.leads and options.warmup_steps >= steps:
+            notice(f"the {steps} steps are over before the warm-up of {options.warmup_steps}; --warmup shortens it")
         arguments = {
             "data": data, "model": description.model, "set": keywords, "convert": convert or [], "output": output,
             "recipe": recipe, **options.to_dict(), "image_size": image_size, "workers": workers, "resume": resume,

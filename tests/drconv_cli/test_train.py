@@ -38,12 +38,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_one_class_is_not_enough(run_cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "cat", tmp_path / "data" / "cat")
+    done = run_cli("train", tmp_path / "data", *MODEL, "-o", tmp_path / "run")
+    assert done.code == 1
+    assert done.err.endswith("data has one class, cat; a classifier needs at least two\n")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_train_evaluate_and_use_the_weights(run_cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run_cli("train", *SMALL, "--epochs", 2, "-o", out, "--ema", 0.5, "--save-dtype", "bfloat16", "--json")
     assert done.code == 0, done.err
     assert "epoch 2 of 2: loss" in done.err
+    assert "the 4 steps are over before the warm-up of 200; --warmup shortens it" in done.err
     assert sorted(path.name for path in out.iterdir()) == [
         "checkpoint.safetensors",
         "curves.png",
@@ -70,7 +79,7 @@ def test_train_evaluate_and_use_the_weights(run_cli: Cli, tmp_path: Path) -> Non
     assert json.loads(counted.out)["result"]["input_size"] == [3, 32, 32]
     # What is there is kept, and what is done stays done.
     again = run_cli("train", *SMALL, "--epochs", 2, "-o", out)
-    assert (again.code, "exists and is kept" in again.err) == (1, True)
+    assert (again.code, "exists and is kept; use --resume to go on" in again.err) == (1, True)
     before = weights.read_bytes()
     resumed = run_cli("train", *SMALL, "--epochs", 2, "-o", out, "--ema", 0.5, "--save-dtype", "bfloat16", "--resume")
     assert resumed.code == 0
