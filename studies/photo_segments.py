@@ -1,6 +1,7 @@
-"""Photos that matplotlib, scikit-learn and scikit-image ship, with segments drawn by hand.
+"""Photos that other packages ship, with segments drawn by hand.
 
-The polygons are in studies/photos/segments.json.
+The polygons are in studies/photos/segments.json. Some photos come with installed packages (matplotlib, scikit-learn,
+scikit-image); `python studies/photos/fetch.py` fetches the others.
 
 `python studies/photo_segments.py DIR` draws the segments over the photos.
 """
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 IGNORED = 255
+_PHOTOS = Path(__file__).parent / "photos"
+_DISTRIBUTIONS = {"matplotlib": "matplotlib", "skimage": "scikit-image", "sklearn": "scikit-learn"}
 _COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
 
 
@@ -30,16 +33,34 @@ class SegmentedPhoto:
 
 
 def segmented_photos(split: str) -> list[SegmentedPhoto]:
-    """Return the photos of a split, `choice` or `blind`."""
-    listed = json.loads((Path(__file__).parent / "photos" / "segments.json").read_text())["photos"]
-    return [_photo(name, entry) for name, entry in listed.items() if entry["split"] == split]
+    """Return the photos of a split, `training`, `choice` or `blind`."""
+    return [_photo(name, entry) for name, entry in _listed().items() if entry["split"] == split]
+
+
+def segmented_photo(name: str) -> SegmentedPhoto:
+    """Return one photo, which alone needs to be there."""
+    return _photo(name, _listed()[name])
+
+
+def _listed() -> dict[str, dict]:
+    return json.loads((_PHOTOS / "segments.json").read_text())["photos"]
+
+
+def _path(name: str, entry: dict) -> Path:
+    if "archive" in entry:
+        path = _PHOTOS / "files" / Path(entry["path"]).name
+        remedy = "python studies/photos/fetch.py"
+    else:
+        spec = find_spec(entry["package"])
+        path = Path(spec.origin).parent / entry["path"] if spec and spec.origin else None
+        remedy = f"pip install {_DISTRIBUTIONS[entry['package']]}"
+    if path is None or not path.is_file():
+        raise SystemExit(f"the photo {name} is not there; run: {remedy}")
+    return path
 
 
 def _photo(name: str, entry: dict) -> SegmentedPhoto:
-    spec = find_spec(entry["package"])
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"the photo {name} comes with {entry['package']}, which is not installed")
-    path = Path(spec.origin).parent / entry["path"]
+    path = _path(name, entry)
     numbers = {segment: number for number, segment in enumerate(entry["segments"])} | {None: IGNORED}
     with Image.open(path) as photo:
         labels = Image.new("L", photo.size, numbers[entry["rest"]])
@@ -52,7 +73,7 @@ def main() -> None:
     """Draw all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for photo in (*segmented_photos("choice"), *segmented_photos("blind")):
+    for photo in [photo for split in ("training", "choice", "blind") for photo in segmented_photos(split)]:
         with Image.open(photo.path) as image:
             pixels = np.asarray(image.convert("RGB"))
         colours = np.zeros((256, 3), np.uint8)

@@ -9,13 +9,18 @@ from torch import Tensor, nn
 
 from drconv.errors import ArgumentError, ModelError
 from drconv.layers.base import RegionLayer
-from drconv.training.pixel_pairs import check_region_maps, draw_pixels, resized_region_maps, taken
+from drconv.training.pixel_pairs import check_region_maps, draw_pixels, resized_region_maps, taken, unpaired
 
 __all__ = ["collect_guided_features", "guide_pair_loss"]
 
 
 def guide_pair_loss(
-    guided_features: Sequence[Tensor], region_maps: Tensor, generator: torch.Generator, *, pixels: int = 64
+    guided_features: Sequence[Tensor],
+    region_maps: Tensor,
+    generator: torch.Generator,
+    *,
+    pixels: int = 64,
+    ignore_index: int | None = None,
 ) -> Tensor:
     r"""Ask of every guide that two pixels share a region exactly if they do so in the known map. Not in the paper.
 
@@ -31,12 +36,14 @@ def guide_pair_loss(
             neighbours.
         generator: draws the pixels, anew for every layer; on the CPU, whatever the device of the scores.
         pixels: how many of an image are paired with each other; all of them on smaller maps.
+        ignore_index: region of the pixels that are in no pair, such as those that nobody labelled; they are drawn like
+            the others. None: there are none.
 
     Returns:
-        The loss, a float32 scalar, at least 0.
+        The loss, a float32 scalar, at least 0. A layer of which no pair counts has 0.
 
     Raises:
-        ArgumentError: there are no scores, or the shapes do not fit.
+        ArgumentError: there are no scores, the shapes do not fit, or `ignore_index` is no integer or beyond 2**24.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -47,11 +54,13 @@ def guide_pair_loss(
     if not guided_features:
         raise ArgumentError("guided_features must hold the scores of at least one layer, got none; run the model first")
     check_region_maps(region_maps, guided_features[0].shape[0])
-    losses = [_pair_loss(scores, region_maps, generator, pixels) for scores in guided_features]
+    losses = [_pair_loss(scores, region_maps, generator, pixels, ignore_index) for scores in guided_features]
     return torch.stack(losses).mean()
 
 
-def _pair_loss(scores: Tensor, region_maps: Tensor, generator: torch.Generator, pixels: int) -> Tensor:
+def _pair_loss(
+    scores: Tensor, region_maps: Tensor, generator: torch.Generator, pixels: int, ignore_index: int | None
+) -> Tensor:
     batch, _, height, width = scores.shape
     if height * width < 2:
         raise ArgumentError(
@@ -66,9 +75,11 @@ def _pair_loss(scores: Tensor, region_maps: Tensor, generator: torch.Generator, 
     agree = shares @ shares.transpose(1, 2)
     # Not 1 - q, of which only rounding is left where both are nearly certain.
     differ = shares @ (1 - shares).transpose(1, 2)
-    itself = torch.eye(shares.shape[1], dtype=torch.bool, device=shares.device)
-    loss = -torch.where(same, agree, differ).clamp_min(least).log().masked_fill(itself, 0)
-    return loss.sum() / (batch * loss.shape[1] * (loss.shape[1] - 1))
+    apart = unpaired(region, ignore_index)
+    loss = -torch.where(same, agree, differ).clamp_min(least).log().masked_fill(apart, 0)
+    if ignore_index is None:
+        return loss.sum() / (batch * loss.shape[1] * (loss.shape[1] - 1))
+    return loss.sum() / (~apart).sum().clamp_min(1)
 
 
 @contextmanager

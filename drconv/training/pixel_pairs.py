@@ -7,7 +7,10 @@ from torch import Tensor
 from drconv.checks import positive
 from drconv.errors import ArgumentError
 
-__all__ = ["check_region_maps", "draw_pixels", "resized_region_maps", "taken"]
+__all__ = ["check_region_maps", "draw_pixels", "resized_region_maps", "taken", "unpaired"]
+
+_MOST_EXACT = 2**24
+"""Maps change their grid as float32, which holds all integers up to here."""
 
 
 def check_region_maps(region_maps: Tensor, batch: int) -> None:
@@ -51,3 +54,29 @@ def taken(maps: Tensor, chosen: Tensor) -> Tensor:
     """Return the values of maps `[B, D, U, V]` at flat positions `[B, N]`, as `[B, N, D]`."""
     values = maps.flatten(2).transpose(1, 2)  # [B, U*V, D]
     return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))
+
+
+def unpaired(region: Tensor, ignore_index: int | None) -> Tensor:
+    """Tell which pairs of pixels do not count: a pixel with itself, and any with a pixel whose region is ignored.
+
+    Args:
+        region: of each drawn pixel, integers `[B, N, 1]`.
+        ignore_index: region whose pixels are in no pair.
+
+    Returns:
+        Booleans that broadcast to `[B, N, N]`.
+
+    Raises:
+        ArgumentError: `ignore_index` is no integer, or one beyond 2**24.
+    """
+    itself = torch.eye(region.shape[1], dtype=torch.bool, device=region.device)
+    if ignore_index is None:
+        return itself
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int) or abs(ignore_index) > _MOST_EXACT:
+        raise ArgumentError(
+            f"ignore_index must be None or an integer between -{_MOST_EXACT} and {_MOST_EXACT}, "
+            f"got ignore_index={ignore_index!r}"
+        )
+    # As int64: for maps in uint8, torch takes -100 for 156.
+    ignored = region.long() == ignore_index
+    return itself | ignored | ignored.transpose(1, 2)

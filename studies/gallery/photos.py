@@ -22,14 +22,14 @@ _FRAMES, _STEP = 12, 6
 def make_inputs(folder: Path) -> None:
     """Write `photos/`, the photos hopper.png and rocket.png again, `pan/` and hopper-labels.png."""
     sys.path.append(str(Path(__file__).parents[1]))
-    from photo_segments import segmented_photos
+    from photo_segments import segmented_photo
 
     photos = folder / "photos"
     photos.mkdir()
     for name, image in {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.coffee,
                         "rocket": data.rocket}.items():  # fmt: skip
         Image.fromarray(image()).save(photos / f"{name}.png")
-    (hopper,) = (photo for photo in segmented_photos("blind") if photo.name == "grace_hopper")
+    hopper = segmented_photo("grace_hopper")
     with Image.open(hopper.path) as photo:
         photo.save(photos / "hopper.png")
         _cut_clip(photo, folder / "pan")

@@ -53,6 +53,54 @@ def test_value_and_gradient_are_those_of_the_formula() -> None:
         torch.testing.assert_close(layer.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_ignored_pixels_are_in_no_pair(dtype: torch.dtype) -> None:
+    torch.manual_seed(4)
+    scores = torch.randn(2, 3, 4, 5, requires_grad=True)
+    maps = torch.randint(0, 3, (2, 4, 5), dtype=dtype)
+    maps[0, :2], maps[1, 3, 1:] = 255, 255
+    loss = guide_pair_loss([scores], maps, rng(), ignore_index=255)
+    loss.backward()
+    assert scores.grad is not None
+    rest = [by_hand(x.detach()[:, m != 255][:, None], m[m != 255]) for x, m in zip(scores, maps, strict=True)]
+    share = [10 * 9 / (10 * 9 + 16 * 15), 16 * 15 / (10 * 9 + 16 * 15)]
+    assert float(loss.detach()) == pytest.approx(share[0] * rest[0][0] + share[1] * rest[1][0], rel=1e-5)
+    for image in (0, 1):
+        kept = maps[image] != 255
+        gradient = share[image] * rest[image][1][:, 0].float()
+        torch.testing.assert_close(scores.grad[image][:, kept], gradient, rtol=1e-4, atol=1e-6)
+        assert not scores.grad[image][:, ~kept].any()
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_pair_left_no_loss(left: int) -> None:
+    scores = torch.randn(1, 4, 3, 3, requires_grad=True)
+    maps = torch.full((1, 3, 3), 255)
+    maps[0, 0, :left] = 1
+    loss = guide_pair_loss([scores], maps, rng(), ignore_index=255)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        loss.backward()
+    assert float(loss.detach()) == 0
+    assert scores.grad is not None
+    assert not scores.grad.any()
+
+
+def test_a_region_that_no_pixel_has_ignores_none() -> None:
+    scores, maps = torch.randn(1, 4, 8, 8), torch.randint(155, 158, (1, 8, 8), dtype=torch.uint8)
+    everything = guide_pair_loss([scores], maps, rng(), pixels=20)
+    # -100 and 412 are 156 modulo 256.
+    for absent in (-100, 412, 7):
+        assert torch.equal(guide_pair_loss([scores], maps, rng(), pixels=20, ignore_index=absent), everything)
+    assert not torch.equal(guide_pair_loss([scores], maps, rng(), pixels=20, ignore_index=156), everything)
+
+
+@pytest.mark.parametrize("ignored", [True, 255.0, "255", 2**24 + 1])
+def test_only_an_integer_can_be_ignored(ignored: object) -> None:
+    with pytest.raises(ArgumentError, match="ignore_index must be None or an integer between -16777216 and 16777216"):
+        guide_pair_loss([torch.zeros(1, 2, 2, 2)], torch.zeros(1, 2, 2).long(), rng(), ignore_index=ignored)  # type: ignore[arg-type]
+
+
 def test_equal_scores_give_the_value_of_chance() -> None:
     maps = torch.zeros(1, 8, 8, dtype=torch.int64)
     maps[:, :, 4:] = 1

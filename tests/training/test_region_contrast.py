@@ -55,6 +55,39 @@ def test_value_and_gradient_are_those_of_the_formula() -> None:
     torch.testing.assert_close(embedding.grad, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_ignored_pixels_are_in_no_pair(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    embedding = torch.randn(2, 5, 3, 4, requires_grad=True)
+    maps = torch.randint(0, 3, (2, 3, 4), dtype=dtype)
+    maps[0, :, 2:], maps[1, 1] = 255, 255
+    loss = region_contrast_loss(embedding, maps, rng(), scale=3.0, ignore_index=255)
+    loss.backward()
+    assert embedding.grad is not None
+    rest = [by_hand(x.detach()[:, m != 255], m[m != 255], 3.0) for x, m in zip(embedding, maps, strict=True)]
+    count = sum(len(losses) for losses, _ in rest)
+    assert float(loss.detach()) == pytest.approx(sum(sum(losses) for losses, _ in rest) / count, rel=1e-5)
+    for image in (0, 1):
+        kept = maps[image] != 255
+        gradient = rest[image][1].float() / count
+        torch.testing.assert_close(embedding.grad[image][:, kept], gradient, rtol=1e-4, atol=1e-6)
+        assert not embedding.grad[image][:, ~kept].any()
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_pair_left_no_loss(left: int) -> None:
+    embedding = torch.randn(1, 3, 3, 3, requires_grad=True)
+    maps = torch.full((1, 3, 3), 255)
+    maps[0, 0, :left] = 1
+    loss = region_contrast_loss(embedding, maps, rng(), ignore_index=255)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        loss.backward()
+    assert float(loss.detach()) == 0
+    assert embedding.grad is not None
+    assert not embedding.grad.any()
+
+
 def test_an_embedding_that_tells_nothing_has_the_loss_of_chance() -> None:
     maps = torch.zeros(1, 16, 16, dtype=torch.int64)
     maps[:, 8:] = 1
@@ -75,6 +108,11 @@ def test_the_generator_alone_draws_the_pixels() -> None:
     embedding, maps = torch.randn(2, 4, 16, 16), torch.randint(0, 3, (2, 32, 32))
     found = [float(region_contrast_loss(embedding, maps, rng(seed))) for seed in (5, 5, 6)]
     assert found[0] == found[1] != found[2]
+
+
+def test_only_an_integer_can_be_ignored() -> None:
+    with pytest.raises(ArgumentError, match=r"ignore_index must be None or an integer .*, got ignore_index=255\.0"):
+        region_contrast_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4).long(), rng(), ignore_index=255.0)  # type: ignore[arg-type]
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
