@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from drconv.errors import ArgumentError, FileError
 from drconv_cli.drawing import Drawing
-from drconv_cli.images import find_images, is_directory
+from drconv_cli.images import check_there, find_images, is_directory
 from drconv_cli.output import Destination, check_free, emit, envelope, notice, progress, readable_name, write_file
 from drconv_cli.region_model import RegionModel
 from drconv_cli.render import FORMATS
@@ -108,7 +108,7 @@ class ClipFiles:
 
         Raises:
             ArgumentError: more than one clip is named.
-            FileError: a folder has no images, or a file exists and `force` is off.
+            FileError: the clip does not exist, a folder has no images, or a file exists and `force` is off.
         """
         if len(images) != 1:
             raise ArgumentError(f"--frames takes one clip, a file or a folder of frames, got {len(images)} arguments")
@@ -118,6 +118,8 @@ class ClipFiles:
             source = sorted((path for path in find_images([images[0]]) if path.parent == clip), key=_by_number)
             if not source:
                 raise FileError(f"the folder holds images only further down, got {clip}; name the folder of the frames")
+        else:
+            check_there([clip])
         stem = clip.resolve().name if clip.is_dir() else clip.stem
         files = cls(
             clip,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drconv.errors import FileError
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "STDIN_NAME", "find_images", "is_directory", "read_stdin"]
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "STDIN_NAME", "check_there", "find_images", "is_directory", "read_stdin"]
 
 STDIN = "-"
 STDIN_NAME = Path("stdin")
@@ -63,6 +63,25 @@ def _in_directory(directory: Path) -> list[Path]:
     if not images:
         raise FileError(f"the directory {directory} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return images
+
+
+def check_there(images: Sequence[Path]) -> None:
+    """Raise before any other work if none of the images exists; where only some are missing, the others are drawn.
+
+    Raises:
+        FileError: none exists.
+    """
+    if any(os.path.exists(image) for image in images):  # noqa: PTH110, which raises where a name is too long
+        return
+    from drconv.viz.image import opened_image
+
+    try:
+        with opened_image(images[0]):
+            return
+    except FileError as error:
+        if len(images) == 1:
+            raise
+        raise FileError(f"none of {len(images)} images could be drawn; the first: {error}") from error
 
 
 def is_directory(path: Path) -> bool:

@@ -8,11 +8,11 @@ from drconv.errors import ArgumentError
 from drconv.registry import unknown_name
 from drconv.training.choosing import subset
 from drconv.training.extras import load_extra
-from drconv.training.folder import FolderDataset, scan_folder
+from drconv.training.folder import FolderDataset, check_data_folder, scan_folder
 from drconv.training.mosaic import MosaicDataset
 from drconv.training.sample import SampleDataset
 
-__all__ = ["AUGMENTATION_NAMES", "TrainingData", "load_data"]
+__all__ = ["AUGMENTATION_NAMES", "TrainingData", "check_data", "load_data"]
 
 AUGMENTATION_NAMES = ("none", "light", "standard")
 """What `load_data` takes as `augment`."""
@@ -47,6 +47,19 @@ class TrainingData:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+
+def check_data(spec: str) -> None:
+    """Raise if data are named by a folder that does not exist; nothing is read, and nothing fetched.
+
+    Args:
+        spec: as `load_data` takes it.
+
+    Raises:
+        FileError: there is no such folder.
+    """
+    if spec not in _MOSAICS and not spec.startswith(_HUB):
+        check_data_folder(Path(spec))
 
 
 def load_data(

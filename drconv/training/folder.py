@@ -14,7 +14,7 @@ from drconv.training.choosing import subset, validation_part
 from drconv.training.images import ImageDataset
 from drconv.viz.image import read_rgb
 
-__all__ = ["FolderDataset", "LabelledFiles", "scan_folder"]
+__all__ = ["FolderDataset", "LabelledFiles", "check_data_folder", "scan_folder"]
 
 _VALIDATION_NAMES = ("val", "validation")
 _PARTS = ({"train", "training"}, {"val", "valid", "validation", "test", "testing"})
@@ -81,6 +81,20 @@ class FolderDataset(ImageDataset):
         return read_rgb(path), label
 
 
+def check_data_folder(root: Path) -> None:
+    """Raise if there is no such folder.
+
+    Raises:
+        FileError: there is none.
+    """
+    try:
+        if root.is_dir():
+            return
+    except OSError as error:  # as where its name is too long
+        raise FileError(f"cannot look at the data folder {root}: {error.strerror or error}") from error
+    raise FileError(f"the data folder does not exist or is no folder, got {root}; {_LAYOUT}")
+
+
 def scan_folder(root: Path) -> LabelledFiles:
     """List the images of a folder, by class, for training and for validation.
 
@@ -92,8 +106,7 @@ def scan_folder(root: Path) -> LabelledFiles:
         FileError: there is no such folder, no class or image in it, an empty class, a class in validation alone, or
             a class of one image that cannot be split.
     """
-    if not root.is_dir():
-        raise FileError(f"the data folder does not exist or is no folder, got {root}; {_LAYOUT}")
+    check_data_folder(root)
     inside = {path.name: path for path in _folders(root)}
     if "train" not in inside:
         _refuse_parts_as_classes(root, list(inside))

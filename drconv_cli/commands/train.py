@@ -203,6 +203,9 @@ def train(
         clip=clip, precision=precision, freeze_norm=freeze_norm, guide_supervision=guide_supervision, augment=augment,
         seed=seed, **span,
     )  # fmt: skip
+    from drconv.training.data import check_data
+
+    check_data(data)
     files = RunFiles(output)
     if not dry_run:
         check_run(files, resume, force)

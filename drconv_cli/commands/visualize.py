@@ -16,7 +16,7 @@ import typer
 from drconv.errors import DrconvError, FileError
 from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
 from drconv_cli.drawing import Drawing
-from drconv_cli.images import STDIN, STDIN_NAME, find_images, is_directory, read_stdin
+from drconv_cli.images import STDIN, STDIN_NAME, check_there, find_images, is_directory, read_stdin
 from drconv_cli.keeping import Keeping
 from drconv_cli.options import (
     CheckpointOpt,
@@ -217,6 +217,7 @@ def visualize(
             sources[STDIN_NAME] = read_stdin(Path(stack.enter_context(TemporaryDirectory())))
         else:
             paths, full = find_images(images or ()), statistics == "full"
+            check_there(paths)
         files = _Files.of(paths, output, figure_format, figures, full, report)
         _check_apart(paths, files.all)
         check_free(files.all, force)

@@ -380,12 +380,39 @@ def test_names_of_files_cannot_steer_the_terminal(net: str, photo: Path, tmp_pat
     assert r"b\nc.gif" in done.out, "a row of the table stays one line"
 
 
-_LONG = ["visualize {} --frames", "visualize a.png --labels {}", "visualize --from {}", "compare {} b -i a.png"]
+_LONG = [
+    "visualize {0} --frames",
+    "visualize {1} --labels {0}",
+    "visualize --from {0}",
+    "compare {0} b -i a.png",
+    "train {0}",
+]
 
 
 @pytest.mark.parametrize("command", _LONG)
-def test_names_that_are_too_long(command: str, net: str, tmp_path: Path, run_cli: Cli) -> None:
+def test_names_that_are_too_long(command: str, net: str, photo: Path, tmp_path: Path, run_cli: Cli) -> None:
     options = () if "--from" in command else ("-m", net)
     output = () if "compare" in command else ("-o", tmp_path / "o")
-    done = run_cli(*command.format("a" * 300).split(), *options, *output)
+    done = run_cli(*command.format("a" * 300, photo).split(), *options, *output)
     assert_one_line(done, "File name too long")
+
+
+@pytest.mark.parametrize(
+    ("command", "existing", "message"),
+    [
+        (["visualize", "no.jpg"], "no.png", "the image file does not exist, got no.jpg"),
+        (["visualize", "no.jpg", "nor.jpg"], "usage.png", "none of 2 images could be drawn; the first: the image file"),
+        (["visualize", "no.gif", "--frames"], "frames.csv", "the image file does not exist, got no.gif"),
+        (["train", "nowhere"], "log.jsonl", "the data folder does not exist or is no folder, got nowhere"),
+    ],
+)
+def test_a_missing_input_is_told_before_what_is_in_the_way_of_outputs(
+    command: list[str], existing: str, message: str, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / existing).write_text("mine")
+    done = run_cli(*command, "-o", "o")
+    assert_one_line(done, message)
+    assert done.err.count("\n") == 1, "and before any work"
+    assert (tmp_path / "o" / existing).read_text() == "mine"
