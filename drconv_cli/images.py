@@ -71,17 +71,20 @@ def check_there(images: Sequence[Path]) -> None:
     Raises:
         FileError: none exists.
     """
-    if any(os.path.exists(image) for image in images):  # noqa: PTH110, which raises where a name is too long
+    if not all(_is_missing(image) for image in images):
         return
-    from drconv.viz.image import opened_image
+    first = f"the image file does not exist, got {images[0]}; give a PNG, JPEG, GIF, TIFF, BMP or WebP file"
+    raise FileError(f"none of {len(images)} images could be drawn; the first: {first}" if images[1:] else first)
 
+
+def _is_missing(path: Path) -> bool:
     try:
-        with opened_image(images[0]):
-            return
-    except FileError as error:
-        if len(images) == 1:
-            raise
-        raise FileError(f"none of {len(images)} images could be drawn; the first: {error}") from error
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # what else is wrong with it is said when it is read
+        return False
+    return False
 
 
 def is_directory(path: Path) -> bool:
