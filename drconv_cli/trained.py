@@ -92,8 +92,8 @@ def start_anew(files: RunFiles) -> None:
         path.unlink(missing_ok=True)
 
 
-def plan_of(trainer: Trainer, description: ModelDescription) -> TrainingPlan:
-    """Return what would be trained, for --dry-run."""
+def plan_of(trainer: Trainer, description: ModelDescription, augment: str) -> TrainingPlan:
+    """Return what would be trained, for --dry-run; `augment` is how the data augment the training images."""
     from drconv.training import TrainingPlan
 
     data, options = trainer.data, trainer.options
@@ -108,9 +108,19 @@ def plan_of(trainer: Trainer, description: ModelDescription) -> TrainingPlan:
         "steps": trainer.steps_per_epoch * options.epochs,
         "processes": trainer.team.count,
         "device": str(trainer.team.device),
-        **{name.replace("_", " "): value for name, value in options.to_dict().items()},
+        **{name.replace("_", " "): value for name, value in _in_effect(trainer, augment).items()},
     }
     return TrainingPlan(description.model, data.name, facts)
+
+
+def _in_effect(trainer: Trainer, augment: str) -> dict[str, Any]:
+    """Return the options that this training makes use of, with what stands for those left open."""
+    options = trainer.options
+    idle: tuple[str, ...] = () if options.optimizer == "sgd" else ("momentum", "nesterov")
+    idle += () if options.schedule == "step" else ("milestones", "step_factor")
+    idle += () if trainer.temperature is not None else ("temperature", "temperature_epochs")
+    settled = options.to_dict() | {"augment": augment, "temperature_epochs": options.temperature_span}
+    return {name: value for name, value in settled.items() if name not in idle}
 
 
 def say_epoch(record: dict[str, Any], epochs: int) -> None:

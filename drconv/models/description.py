@@ -1,14 +1,14 @@
 """What a file of weights says about its model, so that it can be built again without being told which it is."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
 from drconv.errors import ArgumentError, CheckpointError
-from drconv.layers import convert
+from drconv.layers import ConversionReport, convert
 from drconv.models.build import build_model
 from drconv.models.collection import COLLECTIONS
 from drconv.models.registry import MODELS, InputSize
@@ -118,8 +118,14 @@ def _whole(value: object) -> int:
     return value
 
 
-def build_described(description: ModelDescription) -> nn.Module:
+def build_described(
+    description: ModelDescription, on_converted: Callable[[ConversionReport], None] | None = None
+) -> nn.Module:
     """Build a model with random weights as its description says.
+
+    Args:
+        description: what to build.
+        on_converted: called with what each conversion did, in order.
 
     Raises:
         UnknownNameError, ArgumentError, ModelError: this release cannot build it, or a conversion replaces nothing.
@@ -129,4 +135,6 @@ def build_described(description: ModelDescription) -> nn.Module:
         model, report = convert(model, entry.layer, entry.where, **entry.keywords)
         if not report.changed:
             raise ArgumentError(f"{description.model}, to {entry.layer!r}: {report.summary}")
+        if on_converted is not None:
+            on_converted(report)
     return model

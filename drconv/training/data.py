@@ -34,6 +34,7 @@ class TrainingData:
         has_region_maps: whether samples carry a true region map.
         listing: digest of the names of all files and of their classes, wherever their folder is; None where `name` says
             all.
+        augment: how the training images are augmented.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     has_region_maps: bool
     listing: str | None = None
+    augment: str = "none"
 
     @property
     def num_classes(self) -> int:
@@ -109,16 +111,17 @@ def load_data(
         kind, names, tables = FolderDataset, files.class_names, {"train": files.train, "validation": files.validation}
         parts = {"train": (files.train, names), "validation": (files.validation, names)}
         listing = files.listing(Path(spec))
+    chosen = augment or "standard"
     for part, size in (("train", train_size), ("validation", validation_size)):
         subset(f"{part}_size", len(tables[part]), size)
     train, validation = (
         kind(*parts[part], image_size=image_size, seed=seed, size=size, augmenter=augmenter)
         for part, size, augmenter in (
-            ("train", train_size, _augmenter(augment or "standard", image_size)),
+            ("train", train_size, _augmenter(chosen, image_size)),
             ("validation", validation_size, None),
         )
     )
-    return TrainingData(spec, train, validation, names, has_region_maps=False, listing=listing)
+    return TrainingData(spec, train, validation, names, has_region_maps=False, listing=listing, augment=chosen)
 
 
 def _mosaics(

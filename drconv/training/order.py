@@ -34,10 +34,14 @@ class TrainingBatches(Sampler[list[int]]):
         self, size: int, batch_size: int, *, seed: int, epoch: int = 0, start: int = 0, rank: int = 0, count: int = 1
     ) -> None:
         if size < batch_size:
-            raise ArgumentError(f"a batch must not be larger than the training data, got {batch_size} of {size} images")
+            raise ArgumentError(
+                f"a batch must not be larger than the training data, got {batch_size} of {size} images; take a smaller "
+                "one (--batch-size)"
+            )
         if batch_size % count:
             raise ArgumentError(
-                f"the batch must be divisible by the number of processes, got {batch_size} images for {count} processes"
+                f"the batch must be divisible by the number of processes, got {batch_size} images for {count} "
+                "processes; take another one (--batch-size)"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.epoch, self.start, self.rank, self.count = epoch, start, rank, count

@@ -164,9 +164,28 @@ class _Run:
         )
 
     def write_log(self) -> None:
-        """Write the records of all epochs; a few kilobytes, so that none is ever there twice or in part."""
-        if self.trainer.team.leads:
+        """Write the records of all epochs; a few kilobytes, so that none is ever there twice or in part.
+
+        Before the first epoch there is no log, nor that of an older run.
+        """
+        if not self.trainer.team.leads:
+            return
+        if self.trainer.history:
             write_atomically(self.files.log, _lines(self.trainer.history))
+        else:
+            _remove(self.files.log)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def _lines(history: Sequence[EpochRecord]) -> bytes:

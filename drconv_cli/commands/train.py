@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -226,7 +227,7 @@ def train(
         if loaded.num_classes < 2:
             raise ArgumentError(f"{data} has one class, {loaded.class_names[0]}; a classifier needs at least two")
         description = describe_model(model, keywords, convert, image_size, loaded.class_names)
-        trainer = _trainer(description, loaded, options, team, workers)
+        trainer = _trainer(description, convert or (), loaded, options, team, workers)
         steps = options.epochs * trainer.steps_per_epoch
         if team.leads and options.warmup_steps >= steps:
             notice(f"the {steps} steps are over before the warm-up of {options.warmup_steps}; --warmup shortens it")
@@ -236,7 +237,7 @@ def train(
             "checkpoint_every": checkpoint_every, "save_dtype": save_dtype, "device": str(team.device),
         }  # fmt: skip
         if dry_run:
-            plan = plan_of(trainer, description)
+            plan = plan_of(trainer, description, loaded.augment)
             if team.leads:
                 emit(plan, envelope("train", arguments, environment(team.device), plan), destination)
             return
@@ -269,15 +270,21 @@ def train(
             notice(f"wrote {files.weights}, {files.log.name}, {files.curves.name} and {files.checkpoint.name}")
 
 
-def _trainer(description: Any, data: Any, options: TrainingOptions, team: Any, workers: int) -> Trainer:
-    """Build the model with the weights that its seed gives, and what trains it."""
+def _trainer(
+    description: Any, conversions: Sequence[str], data: Any, options: TrainingOptions, team: Any, workers: int
+) -> Trainer:
+    """Build the model with the weights that its seed gives, say what --convert did, and return what trains it."""
     import torch
 
     from drconv.models import build_described
     from drconv.training import Trainer
 
     torch.manual_seed(options.seed)
-    model = build_described(description)
+    reports: list[Any] = []
+    model = build_described(description, reports.append)
+    if team.leads:
+        for text, report in zip(conversions, reports, strict=True):
+            notice(f"--convert {text!r}: {report.summary}")
     return Trainer(model, data, options, team=team, workers=workers)
 
 

@@ -101,6 +101,37 @@ def test_dry_run_writes_nothing(run_cli: Cli, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_dry_run_tells_what_applies(run_cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    dry = ("--image-size", 32, "--batch-size", 4, "-o", tmp_path / "run", "--dry-run", "--json")
+
+    def plan(*arguments: object) -> dict[str, object]:
+        done = run_cli("train", *arguments, *dry)
+        assert done.code == 0, done.err
+        return json.loads(done.out)["result"]["plan"]
+
+    regions = plan("mosaic", *MODEL)
+    idle = {"momentum", "nesterov", "milestones", "step factor", "temperature", "temperature epochs"}
+    assert not idle & set(regions)
+    assert regions["augment"] == "none"
+    experts = plan(pictures, "--model", "dyconv_resnet10", "--epochs", 6, "--optimizer", "sgd", "--schedule", "step")
+    assert idle < set(experts)
+    assert (experts["temperature"], experts["temperature epochs"]) == ([30, 1], 3)
+    assert experts["augment"] == "standard"
+    assert plan(pictures, *MODEL, "--augment", "light")["augment"] == "light"
+
+
+def test_what_convert_did_is_said(run_cli: Cli, tmp_path: Path) -> None:
+    conversions = ("stage2@1x1=drconv2d:num_regions=2", "stage3@depthwise=drconv2d:filter_generator=basis")
+    asked = [word for text in conversions for word in ("--convert", text)]
+    model = ("--model", "shufflenet_v2_x0_5", *asked)
+    done = run_cli("train", "mosaic", *model, "--image-size", 32, "-o", tmp_path / "run", "--dry-run")
+    assert done.code == 0, done.err
+    assert done.err.splitlines() == [
+        f"--convert {conversions[0]!r}: 9 of 9 layers became DRConv2d; outputs start equal",
+        f"--convert {conversions[1]!r}: 9 of 9 layers became DRConv2d; outputs start equal",
+    ]
+
+
 def test_a_loss_that_is_not_finite(run_cli: Cli, tmp_path: Path) -> None:
     done = run_cli("train", *SMALL, "-o", tmp_path / "run", "--lr", 1e30, "--warmup", 0, "--clip", 0)
     assert done.code == 1
@@ -124,6 +155,19 @@ def test_a_corrupt_image_is_named(run_cli: Cli, pictures: Path, tmp_path: Path, 
     assert line.startswith("drconv: error:")
     assert f"{folder}/dog/" in line
     assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists(), "nothing to keep came of it"
+
+
+def test_a_log_of_an_older_run_goes_with_it(run_cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(pictures, folder)
+    for path in (folder / "dog").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    out.mkdir()
+    (out / "log.jsonl").write_text("{}\n")
+    arguments = ("--image-size", 32, "--batch-size", 14, "--augment", "none", "-o", out, "--force")
+    assert run_cli("train", folder, *MODEL, *arguments).code == 1
+    assert list(out.iterdir()) == []
 
 
 def test_weights_for_other_classes(run_cli: Cli, pictures: Path, tmp_path: Path) -> None:
@@ -184,7 +228,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing(tmp_path: Path, capsys: 
         (("--lr", "-1"), 1, "lr must be a number above 0"),
         (("--recipe", "dyconv"), 1, "unknown recipe 'dyconv'"),
         (("--precision", "float16", "--device", "cpu"), 1, "float16 trains on cuda alone"),
-        (("--batch-size", "13000"), 1, "got 13000 of 12000 images"),
+        (("--batch-size", "13000"), 1, "got 13000 of 12000 images; take a smaller one (--batch-size)"),
         (("--set", "num_region=2"), 1, "num_region"),
         (("--model", "nothing"), 1, "unknown model 'nothing'"),
         (("--model", "x.safetensors"), 1, "training starts from random weights"),
