@@ -22,6 +22,7 @@ _STYLE: Any = {"font.family": ["sans-serif"], "font.size": 8.5, "text.usetex": F
           "text.parse_math": False, "axes.linewidth": 0.5, "axes.grid": False, "hatch.linewidth": 0.4}  # fmt: skip
 # Lengths are inches. Sizes of text are points.
 _MARGIN, _TITLE, _HEAD, _NAME, _HEIGHT, _GAP, _KEY, _LINE = 0.3, 0.45, 0.3, 0.24, 2.0, 0.15, 0.45, 0.18
+_TITLE_LINE = 0.2
 _ASPECTS = (0.5, 2.0)
 _GREY = "0.4"
 _DIFFERS = (0.84, 0.37, 0.0)
@@ -78,17 +79,22 @@ def comparison_figure(
     inner = max(4 * across + 3 * _GAP, 6.4)
     notes = (*notes, f"{_MATCHED if matched else _SAME} {_CAVEAT}")
     lines = [line for note in notes for line in wrapped(note, 0.96 * inner, 8.5)]
+    # Names of layers are long, and what tells two of them apart is often at their ends.
+    titles = wrapped(title, 0.96 * inner, 11, "bold")
+    heads = [wrapped(row.title, 0.6 * inner, 9, "bold") for row in rows]
     width = inner + 2 * _MARGIN
-    height = _TITLE + len(rows) * (_HEAD + _NAME + _HEIGHT + _GAP) + _KEY + _LINE * len(lines) + _MARGIN
+    more = _TITLE_LINE * max(0, len(titles) - 1) + _LINE * sum(max(0, len(head) - 1) for head in heads)
+    height = _TITLE + len(rows) * (_HEAD + _NAME + _HEIGHT + _GAP) + _KEY + _LINE * len(lines) + _MARGIN + more
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=200)
-        put_text(figure, _MARGIN, height - 0.25, shortened(title, 0.96 * inner, 11, "bold"), fontsize=11, weight="bold")
-        top = height - _TITLE
-        for row in rows:
-            put_text(
-                figure, _MARGIN, top - 0.12, shortened(row.title, 0.6 * inner, 9, "bold"), fontsize=9, weight="bold"
-            )
+        for i, line in enumerate(titles):
+            put_text(figure, _MARGIN, height - 0.25 - _TITLE_LINE * i, line, fontsize=11, weight="bold")
+        top = height - _TITLE - _TITLE_LINE * max(0, len(titles) - 1)
+        for row, head in zip(rows, heads, strict=True):
             put_text(figure, width - _MARGIN, top - 0.12, row.result, ha="right", color=_GREY)
+            for i, line in enumerate(head):
+                put_text(figure, _MARGIN, top - 0.12 - _LINE * i, line, fontsize=9, weight="bold")
+            top -= _LINE * max(0, len(head) - 1)
             captions = ("photo", *row.captions, "differs")
             for i, (label, caption) in enumerate(
                 zip(("photo", "first", "second", "difference"), captions, strict=True)

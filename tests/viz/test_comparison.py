@@ -37,6 +37,16 @@ def test_panels_show_the_masks_and_where_they_differ() -> None:
     assert len(panels["difference"].patches) == int((first != second).sum())
 
 
+def test_names_of_layers_are_whole() -> None:
+    made = row(40, 40, (7, 5), 3)
+    one, other = (f"features.12.block.3.conv.1.pointwise.{name}" for name in ("first", "second"))
+    long = ComparisonRow(f"{one} and {other}", made.result, made.photos, ("A", "B"), made.masks, 3)
+    figure = comparison_figure([long, long], title=f"{one} and {other}: regions of drconv_shufflenet_v2_demo")
+    assert_tidy(figure)
+    words = [word.rstrip(":") for text in figure.texts for word in text.get_text().split()]
+    assert (words.count(one), words.count(other)) == (3, 3)
+
+
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(ArgumentError, match="got no row"):
         comparison_figure([], title="")
