@@ -8,7 +8,16 @@ from pathlib import Path
 
 from drconv.errors import FileError
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "STDIN_NAME", "check_there", "find_images", "is_directory", "read_stdin"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "STDIN",
+    "STDIN_NAME",
+    "check_there",
+    "find_images",
+    "is_directory",
+    "read_stdin",
+    "short_names",
+]
 
 STDIN = "-"
 STDIN_NAME = Path("stdin")
@@ -75,6 +84,19 @@ def check_there(images: Sequence[Path]) -> None:
         return
     first = f"the image file does not exist, got {images[0]}; give a PNG, JPEG, GIF, TIFF, BMP or WebP file"
     raise FileError(f"none of {len(images)} images could be drawn; the first: {first}" if images[1:] else first)
+
+
+def short_names(images: Sequence[Path]) -> list[Path]:
+    """Return each image's file name, with its folder's in front where images of several folders share a stem."""
+    folders: dict[str, set[Path]] = {}
+    for image in images:
+        folders.setdefault(image.stem, set()).add(image.parent)
+    return [Path(image.parent.name if _tells(image, folders) else "", image.name) for image in images]
+
+
+def _tells(image: Path, folders: dict[str, set[Path]]) -> bool:
+    """Return whether the name of an image's folder tells it from others; `..` is no name."""
+    return len(folders[image.stem]) > 1 and image.parent.name != ".."
 
 
 def _is_missing(path: Path) -> bool:

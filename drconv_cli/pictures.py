@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drconv_cli.output import readable_name, write_file
+from drconv_cli.output import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,9 +54,12 @@ class _Source(Protocol):
 
 
 class Pictures:
-    """Draws what was measured; `title` is what the model is called, and `notes` are lines below every picture."""
+    """Draws what was measured; `title` is what the model is called, and `notes` are lines below every picture.
 
-    def draw(self: _Source, measured: Measured, path: Path, figure: Path) -> None:
+    The `name` of an image is shown as it is.
+    """
+
+    def draw(self: _Source, measured: Measured, name: str, figure: Path) -> None:
         """Write the picture of one image."""
         from drconv.viz import region_figure
 
@@ -64,21 +67,21 @@ class Pictures:
             measured.image.pixels,
             measured.statistics,
             measured.guided_masks,
-            title=f"{readable_name(path)}: regions of {self.title}",
+            title=f"{name}: regions of {self.title}",
             margins=measured.margins,
             notes=[*measured.image.notes, *self.notes],
             patterns=self.patterns,
         )
         _save(drawn, figure, self.force)
 
-    def draw_filters(self: _Source, measured: Measured, path: Path, figure: Path) -> None:
+    def draw_filters(self: _Source, measured: Measured, name: str, figure: Path) -> None:
         """Write the picture of one image's filters; needs full statistics."""
         from drconv.viz.filters import filter_figure
 
-        title = f"{readable_name(path)}: filters of {self.title}"
+        title = f"{name}: filters of {self.title}"
         _save(filter_figure(measured.statistics, title=title, notes=self.notes), figure, self.force)
 
-    def write_page(self: _Source, measured: Measured, path: Path, page: Path) -> None:
+    def write_page(self: _Source, measured: Measured, name: str, page: Path) -> None:
         """Write the interactive page of one image."""
         from drconv.viz import region_page
 
@@ -86,7 +89,7 @@ class Pictures:
             measured.image.pixels,
             measured.statistics,
             measured.guided_masks,
-            title=f"{readable_name(path)}: regions of {self.title}",
+            title=f"{name}: regions of {self.title}",
             margins=measured.margins,
             notes=[*measured.image.notes, *self.notes],
         )

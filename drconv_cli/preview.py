@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import ceil
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.color import Color, ColorSystem
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from drconv_cli.output import readable_name
 from drconv_cli.pictures import Measured
 from drconv_cli.workers import Workers
 
@@ -50,14 +48,14 @@ class Previews:
         self._shown: list[tuple[int, list[Text]]] = []
         self._left_out = 0
 
-    def add(self, index: int, path: Path, measured: Measured) -> None:
+    def add(self, index: int, name: str, measured: Measured) -> None:
         """Prepare one image; index is its place among all."""
         if self._console is None:
             return
         if len(self._shown) == _MOST:
             self._left_out += 1
         else:
-            self._shown.append((index, preview_lines(path, measured, self._console)))
+            self._shown.append((index, preview_lines(name, measured, self._console)))
 
     def gather(self, team: Workers) -> None:
         """Take over what other processes prepared."""
@@ -78,14 +76,14 @@ class Previews:
             self._console.print(f"{left_out} more images have no preview", soft_wrap=True)
 
 
-def preview_lines(path: Path, measured: Measured, console: Console) -> list[Text]:
+def preview_lines(name: str, measured: Measured, console: Console) -> list[Text]:
     """Return the photo beside the region map of each layer, and below them what the colours stand for.
 
     Where the console has too few colours to tell the regions apart, or no half blocks, a map is made of the regions'
     numbers (letters after 9), and there is no photo.
 
     Args:
-        path: of the photo.
+        name: of the photo, shown as it is.
         measured: what the model did with it.
         console: that will show the lines; they fit its width.
     """
@@ -103,7 +101,7 @@ def preview_lines(path: Path, measured: Measured, console: Console) -> list[Text
         size = (tall + tall % 2, across) if colored else (max(1, tall // 2), across)
         if layer.grid[0] > size[0] or layer.grid[1] > size[1]:
             grid += f", {size[0]}x{size[1]} of them shown"
-        lines.append(_cut(f"{readable_name(path)}  {layer.name}  {grid}", console.width, "bold"))
+        lines.append(_cut(f"{name}  {layer.name}  {grid}", console.width, "bold"))
         lines += _blocks(measured, mask, size) if colored else _digits(mask, size)
         lines += [*_legend(layer, colored, console.width), Text()]
     lines.append(_cut("Regions are routing, not semantic segments; numbers and colours are arbitrary.", console.width))

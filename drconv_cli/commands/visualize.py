@@ -16,7 +16,7 @@ import typer
 from drconv.errors import DrconvError, FileError
 from drconv_cli.clips import MOST_FRAMES, ClipFiles, clip_options, draw_clip
 from drconv_cli.drawing import Drawing
-from drconv_cli.images import STDIN, STDIN_NAME, check_there, find_images, is_directory, read_stdin
+from drconv_cli.images import STDIN, STDIN_NAME, check_there, find_images, is_directory, read_stdin, short_names
 from drconv_cli.keeping import Keeping
 from drconv_cli.options import (
     CheckpointOpt,
@@ -325,18 +325,19 @@ class _Files:
 
     @classmethod
     def of(cls, images: list[Path], output: Path, suffix: str, figures: str, full: bool, pages: bool) -> _Files:
-        """Choose names; a picture has its image's stem, numbered where that is taken."""
+        """Choose names; a picture has the stem of its image's short name, numbered where that is taken."""
         several, few = len(images) > 1, len(images) <= MOST_PICTURES
         draws_each = figures == "each" or (figures == "auto" and few)
         draws_set = several and figures in ("auto", "set")
         endings = ("", "-filters") if full else ("",)
         taken = {"usage", "grid"} if several else set()
         stems = []
-        for image in images if draws_each or pages else ():
-            stem, number = image.stem, 1
+        for image in short_names(images) if draws_each or pages else ():
+            plain = "-".join((*image.parent.parts, image.stem))
+            stem, number = plain, 1
             while any(stem + ending in taken for ending in endings):
                 number += 1
-                stem = f"{image.stem}-{number}"
+                stem = f"{plain}-{number}"
             taken.update(stem + ending for ending in endings)
             stems.append(stem)
         drawn = [
@@ -397,6 +398,7 @@ def _draw_all(
     done: list[tuple[int, ImageStatistics]] = []
     columns: list[tuple[int, GridColumn]] = []
     failures: list[tuple[int, str]] = []
+    names = ["/".join(readable_name(Path(part)) for part in short.parts) for short in short_names(paths)]
     with ExitStack() as stack:
         part = stack.enter_context(rows_part(files.rows.parent, team.rank)) if files.rows else None
         step = stack.enter_context(progress()) if team.leads else None
@@ -404,18 +406,18 @@ def _draw_all(
         measure = stack.enter_context(drawing.measuring([path for _, path in mine]))
         for place, (index, path) in enumerate(mine):
             if step is not None:
-                step(readable_name(path), place, len(mine))
+                step(names[index], place, len(mine))
             try:
                 measured = measure(path)
                 # First, because it alone refuses what is too much for it.
                 page = files.pages[index] if files.pages else None
                 if page is not None:
-                    drawing.write_page(measured, path, page)
+                    drawing.write_page(measured, names[index], page)
                 figure = files.figures[index] if files.figures else None
                 if figure is not None:
-                    drawing.draw(measured, path, figure)
+                    drawing.draw(measured, names[index], figure)
                 if files.filters:
-                    drawing.draw_filters(measured, path, files.filters[index])
+                    drawing.draw_filters(measured, names[index], files.filters[index])
             except DrconvError as error:
                 if len(paths) == 1:
                     raise
@@ -424,12 +426,12 @@ def _draw_all(
                 notice(f"left out: {error}")
                 continue
             keeping.add(index, path, measured)
-            previews.add(index, path, measured)
+            previews.add(index, names[index], measured)
             usage.add(index, str(path), measured.statistics, measured.guided_masks)
             if part is not None:
                 part.add((index, str(path), *row) for row in measured.statistics.rows())
             if files.grid is not None:
-                columns.append((index, GridColumn(readable_name(path), measured.image.pixels, measured.guided_masks)))
+                columns.append((index, GridColumn(names[index], measured.image.pixels, measured.guided_masks)))
             if files.each:
                 height, width = measured.image.pixels.shape[:2]
                 drawn, written = (None if file is None else str(file) for file in (figure, page))

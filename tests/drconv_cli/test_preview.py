@@ -48,7 +48,7 @@ def map_colors(lines: list, rows: int, across: int) -> np.ndarray:
 
 
 def test_the_map_is_beside_the_photo_in_the_regions_colours() -> None:
-    lines = preview_lines(Path("p.jpg"), measured(MASK, 4), console("truecolor", 22))
+    lines = preview_lines("p.jpg", measured(MASK, 4), console("truecolor", 22))
     assert lines[0].plain == "p.jpg  a.b  2x3 posit…"
     rows, across = 4, 10  # 10 dots beside 10; 40x60 pixels make 7 dots high, rounded up to letters of two
     assert {line.plain for line in lines[1 : rows + 1]} == {"▀" * across + "  " + "▀" * across}
@@ -59,7 +59,7 @@ def test_the_map_is_beside_the_photo_in_the_regions_colours() -> None:
 
 
 def test_the_legend_has_number_and_share() -> None:
-    lines = preview_lines(Path("p.jpg"), measured(MASK, 4), console("truecolor", 60))
+    lines = preview_lines("p.jpg", measured(MASK, 4), console("truecolor", 60))
     legend = "   0 33.3 %     1 33.3 %     2 33.3 %     3    0 %"
     assert legend in [line.plain for line in lines]
     assert lines[-2].plain == ""
@@ -68,7 +68,7 @@ def test_the_legend_has_number_and_share() -> None:
 
 @pytest.mark.parametrize("color", ["truecolor", None])
 def test_entries_of_the_legend_stand_below_each_other(color: str | None) -> None:
-    lines = [line.plain for line in preview_lines(Path("p.jpg"), measured(MASK, 12), console(color, 70))]
+    lines = [line.plain for line in preview_lines("p.jpg", measured(MASK, 12), console(color, 70))]
     legend = [line for line in lines if " %" in line]
     assert len(legend) > 1
     assert max(map(len, legend)) - min(map(len, legend)) < 14, "no region is left alone on a line"
@@ -79,7 +79,7 @@ def test_entries_of_the_legend_stand_below_each_other(color: str | None) -> None
 @pytest.mark.parametrize("color", [None, "standard"])
 def test_without_enough_colours_maps_are_made_of_numbers(color: str | None) -> None:
     mask = np.array([[0, 11], [40, 3]])
-    lines = preview_lines(Path("p.jpg"), measured(mask, 41, (20, 20)), console(color, 12))
+    lines = preview_lines("p.jpg", measured(mask, 41, (20, 20)), console(color, 12))
     plain = [line.plain for line in lines]
     assert plain[1:7] == ["000000bbbbbb"] * 3 + ["++++++333333"] * 3
     assert any(line.startswith("b=region 11: 25.0 %") for line in plain)
@@ -88,29 +88,29 @@ def test_without_enough_colours_maps_are_made_of_numbers(color: str | None) -> N
 
 def test_256_colours_serve_as_long_as_they_tell_regions_apart() -> None:
     for count, blocks in ((8, True), (17, False)):
-        lines = preview_lines(Path("p.jpg"), measured(MASK, count), console("256"))
+        lines = preview_lines("p.jpg", measured(MASK, count), console("256"))
         assert ("▀" in lines[1].plain) == blocks, count
 
 
 def test_an_encoding_without_half_blocks() -> None:
     plain = Console(file=Ascii(), force_terminal=True, color_system="truecolor", width=40, height=24)
-    assert "▀" not in preview_lines(Path("p.jpg"), measured(MASK, 3), plain)[1].plain
+    assert "▀" not in preview_lines("p.jpg", measured(MASK, 3), plain)[1].plain
 
 
 @pytest.mark.parametrize("shape", [(10, 1000), (1000, 10), (40, 60)])
 @pytest.mark.parametrize("size", [(20, 10), (80, 24), (300, 100)])
 @pytest.mark.parametrize("color", ["truecolor", None])
 def test_it_fits_the_terminal(shape: tuple[int, int], size: tuple[int, int], color: str | None) -> None:
-    lines = preview_lines(Path("p" * 400), measured(MASK, 16, shape), console(color, *size))
+    lines = preview_lines("p" * 400, measured(MASK, 16, shape), console(color, *size))
     assert max(line.cell_len for line in lines) <= size[0]
     assert sum("▀" in line.plain for line in lines) <= max(4, size[1] - 8)
 
 
 def test_positions_that_are_left_out_are_said() -> None:
     many = np.zeros((100, 150), int)
-    assert "100x150 positions, " in preview_lines(Path("p"), measured(many, 2), console("truecolor"))[0].plain
-    assert "of them shown" in preview_lines(Path("p"), measured(many, 2), console("truecolor"))[0].plain
-    assert "shown" not in preview_lines(Path("p"), measured(MASK, 4), console("truecolor"))[0].plain
+    assert "100x150 positions, " in preview_lines("p", measured(many, 2), console("truecolor"))[0].plain
+    assert "of them shown" in preview_lines("p", measured(many, 2), console("truecolor"))[0].plain
+    assert "shown" not in preview_lines("p", measured(MASK, 4), console("truecolor"))[0].plain
 
 
 def test_thumbnails() -> None:
@@ -134,7 +134,7 @@ def test_few_images_have_a_preview(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("drconv_cli.preview._MOST", 1)
     previews = Previews(True)
     for index in range(3):
-        previews.add(index, Path(f"{index}.jpg"), measured(MASK, 3))
+        previews.add(index, f"{index}.jpg", measured(MASK, 3))
     previews.show()
     err = capsys.readouterr().err
     assert "0.jpg" in err

@@ -70,8 +70,9 @@ def test_pages_without_pictures_and_of_images_of_one_name(net: str, photo: Path,
     out = tmp_path / "o"
     done = run_cli("visualize", photo, other, "-m", net, "--size", 32, "-o", out, "--report", "--figures", "none")
     assert done.code == 0, done.err
-    assert names(out) == ["grace_hopper-2.html", "grace_hopper.html", "images.csv", "statistics.json"]
-    sizes = [data_of(out / name)["layers"][0]["columns"] for name in ("grace_hopper.html", "grace_hopper-2.html")]
+    pages = [f"{image.parent.name}-grace_hopper.html" for image in (photo, other)]
+    assert names(out) == sorted([*pages, "images.csv", "statistics.json"])
+    sizes = [data_of(out / name)["layers"][0]["columns"] for name in pages]
     assert sizes == [16, 22], "each of its own photo"
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from drconv.errors import FileError
-from drconv_cli.images import find_images
+from drconv_cli.images import find_images, short_names
 from tests.drconv_cli.test_bad_input import assert_one_line
 from tests.drconv_cli.test_commands import NET, Cli
 from tests.fresh import Fresh
@@ -156,6 +156,34 @@ def test_an_image_named_usage_does_not_replace_the_picture_of_the_set(
     (photos / "b.jpg").rename(photos / "usage.jpg")
     run_cli("visualize", photos, "-m", net, "--size", 32, "-o", tmp_path / "o")
     assert {"usage.png", "usage-2.png"} < {p.name for p in (tmp_path / "o").iterdir()}
+
+
+def test_images_of_one_name_in_two_folders(net: str, tmp_path: Path, run_cli: Cli) -> None:
+    """No picture takes the place of another, and each says which class it is of."""
+    for kind, color in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "classes" / kind).mkdir(parents=True)
+        Image.new("RGB", (40, 30), color).save(tmp_path / "classes" / kind / "0.png")
+    options = ("-m", net, "--size", 32, "--report", "--statistics", "full", "--preview", "--layers", "last")
+    kept, again = tmp_path / "kept", tmp_path / "again"
+    done = run_cli("visualize", tmp_path / "classes", *options, "--evidence", kept, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    drawn = [f"{kind}-0{ending}" for kind in ("cat", "dog") for ending in (".png", "-filters.png", ".html")]
+    found = {path.name for path in (tmp_path / "o").iterdir()}
+    assert found == {*drawn, "grid.png", "usage.png", "images.csv", "statistics.json"}
+    images = json.loads((tmp_path / "o" / "statistics.json").read_text())["result"]["images"]
+    files = [(Path(image["image"]).parent.name, Path(image["figure"]).name) for image in images]
+    assert files == [("cat", "cat-0.png"), ("dog", "dog-0.png")]
+    for kind in ("cat", "dog"):
+        assert f"<title>{kind}/0.png: " in (tmp_path / "o" / f"{kind}-0.html").read_text()
+        assert f"{kind}/0.png  last  " in done.err
+    assert run_cli("visualize", "--from", kept, "--report", "-o", again).code == 0
+    assert {path.name for path in again.iterdir()} == found
+
+
+def test_short_names_say_the_folder_only_where_it_tells() -> None:
+    given = ["cat/0.png", "dog/0.jpg", "dog/1.png", "dog/1.jpg", "../2.png", "2.png", "3.png"]
+    shown = ["cat/0.png", "dog/0.jpg", "1.png", "1.jpg", "2.png", "2.png", "3.png"]
+    assert [name.as_posix() for name in short_names([Path(name) for name in given])] == shown
 
 
 def test_what_cannot_be_read_is_left_out(net: str, photos: Path, tmp_path: Path, run_cli: Cli) -> None:
