@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 IGNORED = 255
 _PHOTOS = Path(__file__).parent / "photos"
 _DISTRIBUTIONS = {"matplotlib": "matplotlib", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def main() -> None:
         with Image.open(photo.path) as image:
             pixels = np.asarray(image.convert("RGB"))
         colours = np.zeros((256, 3), np.uint8)
-        colours[: len(_COLOURS)] = _COLOURS
+        colours[: len(PALETTE)] = PALETTE
         mixed = (0.5 * pixels + 0.5 * colours[photo.labels]).astype(np.uint8)
         Image.fromarray(mixed).save(folder / f"{photo.name}.png")
 
