@@ -1,7 +1,7 @@
 """Draw photos beside their regions: of the demo weights, of the same network with random weights, of k-means on colour.
 
-`python studies/demo_pictures.py` writes docs/images/demo_weights.png and demo_weights_blind.png. The latter shows the
-blind photos that must be fetched, which are not ours to show: their segments stand for them.
+`python studies/demo_pictures.py` writes docs/images/demo_weights.png and demo_weights_blind.png. The latter is of the
+blind and fresh photos that must be fetched, which are not ours to show: their segments stand for them.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def main() -> None:
     asked.output.mkdir(parents=True, exist_ok=True)
     painter = Painter(asked.weights)
     painter.draw([segmented_photo(name) for name in SHOWN], asked.output / "demo_weights.png", shown=True)
-    others = [photo for photo in segmented_photos("blind") if photo.name not in SHOWN]
+    others = [photo for split in ("blind", "fresh") for photo in segmented_photos(split) if photo.name not in SHOWN]
     painter.draw(others, asked.output / "demo_weights_blind.png", shown=False, blocks=2)
 
 

@@ -1,21 +1,18 @@
-"""Train the demo weights: a narrow ShuffleNetV2 whose guides are supervised with the region maps of mosaics and photos.
+"""Train the demo weights: a narrow ShuffleNetV2 whose guides are supervised with the known region maps of mosaics.
 
 That supervision is not in the paper. Run with `python studies/demo_weights.py`; see docs/demo_weights.md.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
 from math import cos, pi, sqrt
 from pathlib import Path
 from time import perf_counter
 
 import torch
 import torch.nn.functional as F
-from demo_evaluation import MOSAIC_SIZE, mosaics, network_agreement, photos, summary
-from photo_crops import draw_crops
-from photo_segments import IGNORED
+from demo_evaluation import mosaics, network_agreement, photos, summary
 from torch import Tensor, nn
 
 from drconv import create_model, fold_guide_norm
@@ -30,36 +27,12 @@ from drconv.viz.image import normalised
 
 MODEL = "drconv_shufflenet_v2_demo"
 RESULTS = Path(__file__).parent / "results" / "demo_weights.json"
-WARM_UP, WEIGHT_DECAY, CLIP = 50, 0.02, 5.0
+STEPS, IMAGES = 5000, 24_000
+IMAGE_SIZE, BATCH = 64, 32
+RATE, WARM_UP, WEIGHT_DECAY, CLIP = 5e-3, 50, 0.02, 5.0
 PAIR_WEIGHT = 2.0
 AVERAGE = 0.998
 """Decay per step of the running average of the weights, which is what ships."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the training, with a learning rate that ends at zero.
-
-    Attributes:
-        steps: of the optimiser.
-        rate: the highest learning rate.
-        size: of images, pixels.
-        mosaics, crops: how many are drawn before; each epoch sees them augmented anew.
-        batch: how many of each are in a batch.
-    """
-
-    steps: int
-    rate: float
-    size: int
-    mosaics: int
-    crops: int
-    batch: tuple[int, int]
-
-
-PHASES = (
-    Phase(5000, 5e-3, 64, 24_000, 0, (32, 0)),
-    Phase(2500, 2.5e-3, MOSAIC_SIZE, 5000, 6000, (10, 6)),
-)
 
 
 class Embedding(nn.Module):
@@ -75,7 +48,7 @@ class Embedding(nn.Module):
         return self.fine(maps[-2]) + F.interpolate(coarse, maps[-2].shape[2:], mode="bilinear", align_corners=False)
 
 
-def draw_mosaics(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_images(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return mosaics as bytes `[N, 3, S, S]`, and their region maps `[N, S, S]`."""
     data = MosaicDataset(count, size, seed, photos=True)
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
@@ -85,16 +58,6 @@ def draw_mosaics(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
         images[index] = torch.from_numpy(mosaic.levels).permute(2, 0, 1).mul(255).round().byte()
         maps[index] = torch.from_numpy(mosaic.region_map)
     return images, maps
-
-
-def stream(phase: Phase, seed: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of a phase. Mosaics and photos share them: the norms' statistics must fit both."""
-    parts = [batches(*draw_mosaics(phase.mosaics, phase.size, seed), phase.batch[0], random)]
-    if phase.batch[1]:
-        parts.append(batches(*draw_crops(phase.crops, phase.size, seed), phase.batch[1], random))
-    for drawn in zip(*parts, strict=True):
-        images, maps = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
-        yield images.contiguous(memory_format=torch.channels_last), maps
 
 
 def batches(images: Tensor, maps: Tensor, size: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,7 +86,7 @@ def augmented(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Te
     images = gray + (images - gray) * drawn(0, 1.2).sqrt()
     mean = images.mean((1, 2, 3), keepdim=True)
     images = (images - mean) * drawn(0.6, 1.4) + mean + drawn(-0.15, 0.15)
-    return normalised(images.clamp(0, 1)), maps
+    return normalised(images.clamp(0, 1)).contiguous(memory_format=torch.channels_last), maps
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -139,12 +102,13 @@ def rate(step: int, steps: int, warm_up: int) -> float:
     return min((step + 1) / warm_up, 1) * (1 + cos(pi * step / steps)) / 2
 
 
-def train(phases: Sequence[Phase], seed: int, every: int) -> Iterator[tuple[int, nn.Module]]:
-    """Train, and yield (step, the averaged model, of the paper's layers) in the second half of the last phase.
+def train(steps: int, images: int, seed: int, every: int) -> Iterator[tuple[int, nn.Module]]:
+    """Train, and yield (step, the averaged model folded to the paper's layers) now and then in the last quarter.
 
     Args:
-        phases: one after the other; the guides' norms are folded at the end of the first.
-        seed: of weights, images and augmentation.
+        steps: of the optimiser; the learning rate ends at zero.
+        images: mosaics drawn before, which each epoch sees augmented anew.
+        seed: of weights, mosaics and augmentation.
         every: steps between two yields.
     """
     torch.manual_seed(seed)
@@ -152,29 +116,17 @@ def train(phases: Sequence[Phase], seed: int, every: int) -> Iterator[tuple[int,
     model = create_model(MODEL, features_only=True, guide_norm="batch")
     widen_bases(model)
     head = Embedding(model.feature_channels)
-    for number, phase in enumerate(phases):
-        images = stream(phase, seed + 100 * number, random)
-        for step, average in train_phase(model, head, phase, images, random):
-            last = number == len(phases) - 1
-            if last and (step == phase.steps or (step % every == 0 and step > phase.steps // 2)):
-                yield step, rounded(fold_guide_norm(average.model))
-        model = fold_guide_norm(average.model).requires_grad_(True)
-
-
-def train_phase(
-    model: nn.Module, head: Embedding, phase: Phase, images: Iterator[tuple[Tensor, Tensor]], random: torch.Generator
-) -> Iterator[tuple[int, WeightAverage]]:
-    """Train a model in place; yield the number of every step, and the running average after it."""
     both = nn.ModuleList([model, head]).train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(parameter_groups(both, WEIGHT_DECAY), lr=phase.rate)
+    stream = batches(*draw_images(images, IMAGE_SIZE, seed), BATCH, random)
+    optimizer = torch.optim.AdamW(parameter_groups(both, WEIGHT_DECAY), lr=RATE)
     average = WeightAverage(model, AVERAGE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, phase.steps, WARM_UP))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, WARM_UP))
     start, sums = perf_counter(), [0.0, 0.0]
-    for step in range(1, phase.steps + 1):
-        batch, maps = next(images)
+    for step in range(1, steps + 1):
+        batch, maps = next(stream)
         with collect_guided_features(model) as guided:
-            contrast = region_contrast_loss(head(model(batch)), maps, random, ignore_index=IGNORED)
-            pair = guide_pair_loss(guided, maps, random, ignore_index=IGNORED)
+            contrast = region_contrast_loss(head(model(batch)), maps, random)
+            pair = guide_pair_loss(guided, maps, random)
         optimizer.zero_grad()
         (contrast + PAIR_WEIGHT * pair).backward()
         nn.utils.clip_grad_norm_(both.parameters(), CLIP)
@@ -187,7 +139,8 @@ def train_phase(
             seconds = perf_counter() - start
             print(f"step {step}, {seconds:.0f} s: contrast {contrast_mean:.3f}, pair {pair_mean:.3f}", flush=True)
             sums = [0.0, 0.0]
-        yield step, average
+        if step == steps or (step % every == 0 and step >= 3 * steps // 4):
+            yield step, rounded(fold_guide_norm(average.model))
 
 
 def widen_bases(model: nn.Module) -> None:
@@ -196,12 +149,6 @@ def widen_bases(model: nn.Module) -> None:
         if isinstance(module, BasisFilterGenerator):
             with torch.no_grad():
                 module.bases.mul_(sqrt(module.num_experts))
-
-
-def shortened(phase: Phase, part: float) -> Phase:
-    """Return a phase of fewer steps and images."""
-    steps, mosaics, crops = (round(part * count) for count in (phase.steps, phase.mosaics, phase.crops))
-    return replace(phase, steps=steps, mosaics=mosaics, crops=crops)
 
 
 @torch.no_grad()
@@ -216,8 +163,10 @@ def rounded(model: nn.Module) -> nn.Module:
 def main() -> None:
     """Train, choose the step by the photos kept for that, and write weights and results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--part", type=float, default=1.0, help="of steps and images, below 1 for a trial")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--output", type=Path, default=DEMO_WEIGHTS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
@@ -226,8 +175,7 @@ def main() -> None:
     start = perf_counter()
     choice = photos("choice")
     tried, best, chosen = [], -1.0, None
-    phases = [shortened(phase, asked.part) for phase in PHASES]
-    for step, model in train(phases, asked.seed, round(500 * asked.part)):
+    for step, model in train(asked.steps, asked.images, asked.seed, asked.every):
         found = summary(network_agreement(model, choice))
         tried.append({"step": step, "choice_mean_nmi": found["mean_nmi"], "choice_layers": found["layers"]})
         print(f"step {step}: choice photos, mean NMI over layers {found['mean_nmi']:.3f}", flush=True)
@@ -237,11 +185,15 @@ def main() -> None:
     step, model = chosen
     held_out = summary(network_agreement(model, mosaics("validation")))
     recipe = {
-        "about": "guides supervised with known region maps of mosaics and of photos, which is not in the paper",
+        "about": "guides supervised with the known region maps of mosaics, which is not in the paper",
         "script": "studies/demo_weights.py",
         "seed": asked.seed,
-        "phases": [asdict(phase) for phase in phases],
+        "steps": asked.steps,
         "chosen_step": step,
+        "images": asked.images,
+        "image_size": IMAGE_SIZE,
+        "batch": BATCH,
+        "rate": RATE,
         "weight_decay": WEIGHT_DECAY,
         "pair_weight": PAIR_WEIGHT,
         "weight_average": AVERAGE,
@@ -254,7 +206,7 @@ def main() -> None:
     save_weights(asked.output, model.state_dict(), description, "bfloat16")
     results = {"recipe": recipe, "seconds": seconds, "tried": tried, "environment": environment(torch.device("cpu"))}
     asked.results.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{asked.output}: step {step} of the last phase, {seconds:.0f} s; validation mean {held_out['mean_nmi']:.3f}")
+    print(f"{asked.output}: step {step} of {asked.steps}, {seconds:.0f} s; validation mean {held_out['mean_nmi']:.3f}")
 
 
 if __name__ == "__main__":

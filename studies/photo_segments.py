@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 IGNORED = 255
 _PHOTOS = Path(__file__).parent / "photos"
 _DISTRIBUTIONS = {"matplotlib": "matplotlib", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SegmentedPhoto:
 
 
 def segmented_photos(split: str) -> list[SegmentedPhoto]:
-    """Return the photos of a split, `training`, `choice` or `blind`."""
+    """Return the photos of a split, `choice`, `blind` or `fresh`."""
     return [_photo(name, entry) for name, entry in _listed().items() if entry["split"] == split]
 
 
@@ -73,11 +73,11 @@ def main() -> None:
     """Draw all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for photo in [photo for split in ("training", "choice", "blind") for photo in segmented_photos(split)]:
+    for photo in [photo for split in ("choice", "blind", "fresh") for photo in segmented_photos(split)]:
         with Image.open(photo.path) as image:
             pixels = np.asarray(image.convert("RGB"))
         colours = np.zeros((256, 3), np.uint8)
-        colours[: len(PALETTE)] = PALETTE
+        colours[: len(_COLOURS)] = _COLOURS
         mixed = (0.5 * pixels + 0.5 * colours[photo.labels]).astype(np.uint8)
         Image.fromarray(mixed).save(folder / f"{photo.name}.png")
 
