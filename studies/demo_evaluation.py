@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from photo_segments import IGNORED, segmented_photos
+from photo_segments import IGNORED, SegmentedPhoto, segmented_photo, segmented_photos
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -40,8 +40,9 @@ _TITLES = {
     "photos": "mosaics of photos",
     "choice": "photos, choice",
     "blind": "photos, blind",
-    "first": "the first three of them",
+    "first": "the first three of these",
     "fresh": "photos, fresh",
+    "unused": "photos, blind and fresh",
 }
 
 Item = tuple[Tensor, NDArray[np.integer[Any]]]
@@ -97,9 +98,8 @@ def mosaics(split: str, count: int = 100) -> list[Item]:
     return [(sample.image, sample.region_map.numpy()) for sample in (data[index] for index in range(count))]
 
 
-def photos(split: str, names: tuple[str, ...] = ()) -> list[Item]:
-    """Return photos with their hand-drawn segments: those named, or all of the split."""
-    chosen = [photo for photo in segmented_photos(split) if not names or photo.name in names]
+def photos(chosen: Iterable[SegmentedPhoto]) -> list[Item]:
+    """Return photos with their hand-drawn segments."""
     return [(load_image(photo.path, SHORTER_SIDE).tensor[0], photo.labels) for photo in chosen]
 
 
@@ -153,15 +153,14 @@ def bars(found: dict[str, dict[str, Any]], colours: dict[str, Agreement]) -> lis
     live = min(layer["live"] for split in SPLITS for layer in found[split]["layers"].values())
     rows.append((f"all {REGIONS} regions alive in every layer, on every set of mosaics", live == REGIONS, str(live)))
     chosen = max(found["choice"]["layers"].items(), key=lambda of_layer: of_layer[1]["nmi"])[0]
-    for split in ("fresh", "blind", "first"):
+    for split in ("unused", "fresh", "blind", "first"):
         photo, colour = found[split], colours[split].nmi
         for what, nmi in (
             ("mean over layers", photo["mean_nmi"]),
             (f"{chosen}, the best layer on the photos of the choice,", photo["layers"][chosen]["nmi"]),
         ):
-            rows.append(
-                (f"{_TITLES[split]}: {what} at least k-means", nmi >= colour, f"{nmi:.3f} against {colour:.3f}")
-            )
+            title = f"{_TITLES[split]}: {what} at least k-means"
+            rows.append((title, nmi >= colour, f"{nmi:.3f} against {colour:.3f}"))
     counts = [layer["regions_per_image"] for layer in held_out["layers"].values()]
     rows.append(
         (
@@ -204,7 +203,7 @@ def markdown(found: dict[str, dict[str, dict[str, Any]]], colours: dict[str, Agr
     yield "| layer | NMI | ARI | live regions | rarest | regions per mosaic | per photo | entropy, bits |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for name, layer in found["demo"]["validation"]["layers"].items():
-        photo = np.mean([found["demo"][split]["layers"][name]["regions_per_image"] for split in ("blind", "fresh")])
+        photo = found["demo"]["unused"]["layers"][name]["regions_per_image"]
         yield (
             f"| `{name}` | {layer['nmi']:.3f} | {layer['ari']:.3f} | {layer['live']} | "
             f"{100 * layer['smallest_share']:.1f} % | {layer['regions_per_image']:.1f} | {photo:.1f} | "
@@ -218,10 +217,11 @@ def main() -> None:
     parser.add_argument("--weights", default=DEMO)
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    sets = {split: mosaics(split) for split in SPLITS} | {
-        split: photos(split) for split in ("choice", "blind", "fresh")
-    }
-    sets["first"] = photos("blind", FIRST)
+    sets = {split: mosaics(split) for split in SPLITS}
+    sets |= {split: photos(segmented_photos(split)) for split in ("choice", "blind")}
+    sets["first"] = photos(segmented_photo(name) for name in FIRST)
+    sets["fresh"] = photos(segmented_photos("fresh"))
+    sets["unused"] = sets["blind"] + sets["fresh"]
     torch.manual_seed(0)
     untrained = create_model("drconv_shufflenet_v2_demo", features_only=True)
     # Without the statistics of some images, a fresh network puts every position into one region.

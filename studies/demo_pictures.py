@@ -1,7 +1,7 @@
 """Draw photos beside their regions: of the demo weights, of the same network with random weights, of k-means on colour.
 
-`python studies/demo_pictures.py` writes docs/images/demo_weights.png and demo_weights_blind.png. The latter is of the
-blind and fresh photos that must be fetched, which are not ours to show: their segments stand for them.
+`python studies/demo_pictures.py` writes docs/images/demo_weights.png and demo_weights_segments.png. The latter is of
+the blind and fresh photos that must be fetched, which are not ours to show: their segments stand for them.
 """
 
 import argparse
@@ -79,11 +79,13 @@ class Painter:
         whole = figure.subplots(rows, blocks * len(titles), squeeze=False)
         for axis in whole.flat:
             axis.set(xticks=[], yticks=[])
+            axis.set_axis_off()  # the last places may stay empty
         for number, photo in enumerate(photos):
             block, row = divmod(number, rows)
             pixels, maps = self.pictures(photo)
             axes = whole[row, block * len(titles) : (block + 1) * len(titles)]
             for axis, title, picture in zip(axes, titles, [pixels, *maps] if shown else maps, strict=True):
+                axis.set_axis_on()
                 axis.imshow(picture, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
                 if row == 0:
                     axis.set_title(title, fontsize=7)
@@ -101,7 +103,7 @@ def main() -> None:
     painter = Painter(asked.weights)
     painter.draw([segmented_photo(name) for name in SHOWN], asked.output / "demo_weights.png", shown=True)
     others = [photo for split in ("blind", "fresh") for photo in segmented_photos(split) if photo.name not in SHOWN]
-    painter.draw(others, asked.output / "demo_weights_blind.png", shown=False, blocks=2)
+    painter.draw(others, asked.output / "demo_weights_segments.png", shown=False, blocks=2)
 
 
 if __name__ == "__main__":

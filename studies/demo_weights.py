@@ -13,6 +13,7 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 from demo_evaluation import mosaics, network_agreement, photos, summary
+from photo_segments import segmented_photo
 from torch import Tensor, nn
 
 from drconv import create_model, fold_guide_norm
@@ -33,6 +34,8 @@ RATE, WARM_UP, WEIGHT_DECAY, CLIP = 5e-3, 50, 0.02, 5.0
 PAIR_WEIGHT = 2.0
 AVERAGE = 0.998
 """Decay per step of the running average of the weights, which is what ships."""
+CHOICE = ("chelsea", "china", "flower", "rocket")
+"""Photos that choose the step."""
 
 
 class Embedding(nn.Module):
@@ -173,7 +176,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     start = perf_counter()
-    choice = photos("choice")
+    choice = photos(segmented_photo(name) for name in CHOICE)
     tried, best, chosen = [], -1.0, None
     for step, model in train(asked.steps, asked.images, asked.seed, asked.every):
         found = summary(network_agreement(model, choice))
