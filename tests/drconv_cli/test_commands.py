@@ -315,10 +315,10 @@ def test_visualize_several_images_of_one_name_and_a_bad_one(
     assert done.code == 1
     assert "left out: the file is not an image" in done.err
     assert done.err.splitlines()[-1].startswith("drconv: error: 1 of 3 images could not be drawn; the rest are in")
-    written = ["grid.png", "images.csv", "statistics.json", "usage.png", "x-2.png", "x.png"]
+    written = ["a-x.png", "b-x.png", "grid.png", "images.csv", "statistics.json", "usage.png"]
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == written
     data = json.loads(done.out)
-    assert [Path(x["figure"]).name for x in data["result"]["images"]] == ["x.png", "x-2.png"]
+    assert [Path(x["figure"]).name for x in data["result"]["images"]] == ["a-x.png", "b-x.png"]
     assert any("not an image" in warning for warning in data["warnings"])
 
 

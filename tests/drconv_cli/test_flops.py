@@ -88,12 +88,14 @@ def test_a_tree_to_a_depth(run_cli: Cli) -> None:
     assert int(rows[0]["theory"]) == sum(int(row["theory"]) for row in rows[1:])
 
 
-def test_meta_counts_the_same_without_weights(run_cli: Cli) -> None:
+def test_meta_counts_the_same_without_weights(run_cli: Cli, tmp_path: Path) -> None:
     there, meta = result(run_cli, NET), result(run_cli, NET, "--device", "meta")
     assert (meta["madds"], meta["executed"], meta["params"]) == (there["madds"], there["executed"], there["params"])
     assert (there["engine"], meta["engine"]) == ("fvcore", "torch.utils.flop_counter")
-    for command in ("profile", "visualize"):
-        done = run_cli(command, "x.jpg" if command == "visualize" else NET, "--device", "meta")
+    photo = tmp_path / "x.png"
+    Image.new("RGB", (40, 30), "red").save(photo)
+    for command, subject in (("profile", NET), ("visualize", photo)):
+        done = run_cli(command, subject, "--device", "meta")
         assert done.code == 1
         assert "no device 'meta' here" in done.err
 
