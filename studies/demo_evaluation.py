@@ -42,7 +42,7 @@ _TITLES = {
     "blind": "photos, blind",
     "first": "the first three of these",
     "fresh": "photos, fresh",
-    "unused": "photos, blind and fresh",
+    "together": "photos, blind and fresh",
 }
 
 Item = tuple[Tensor, NDArray[np.integer[Any]]]
@@ -153,7 +153,7 @@ def bars(found: dict[str, dict[str, Any]], colours: dict[str, Agreement]) -> lis
     live = min(layer["live"] for split in SPLITS for layer in found[split]["layers"].values())
     rows.append((f"all {REGIONS} regions alive in every layer, on every set of mosaics", live == REGIONS, str(live)))
     chosen = max(found["choice"]["layers"].items(), key=lambda of_layer: of_layer[1]["nmi"])[0]
-    for split in ("unused", "fresh", "blind", "first"):
+    for split in ("together", "fresh", "blind", "first"):
         photo, colour = found[split], colours[split].nmi
         for what, nmi in (
             ("mean over layers", photo["mean_nmi"]),
@@ -203,7 +203,7 @@ def markdown(found: dict[str, dict[str, dict[str, Any]]], colours: dict[str, Agr
     yield "| layer | NMI | ARI | live regions | rarest | regions per mosaic | per photo | entropy, bits |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for name, layer in found["demo"]["validation"]["layers"].items():
-        photo = found["demo"]["unused"]["layers"][name]["regions_per_image"]
+        photo = found["demo"]["together"]["layers"][name]["regions_per_image"]
         yield (
             f"| `{name}` | {layer['nmi']:.3f} | {layer['ari']:.3f} | {layer['live']} | "
             f"{100 * layer['smallest_share']:.1f} % | {layer['regions_per_image']:.1f} | {photo:.1f} | "
@@ -221,7 +221,7 @@ def main() -> None:
     sets |= {split: photos(segmented_photos(split)) for split in ("choice", "blind")}
     sets["first"] = photos(segmented_photo(name) for name in FIRST)
     sets["fresh"] = photos(segmented_photos("fresh"))
-    sets["unused"] = sets["blind"] + sets["fresh"]
+    sets["together"] = sets["blind"] + sets["fresh"]
     torch.manual_seed(0)
     untrained = create_model("drconv_shufflenet_v2_demo", features_only=True)
     # Without the statistics of some images, a fresh network puts every position into one region.
