@@ -43,7 +43,8 @@ def guide_pair_loss(
         The loss, a float32 scalar, at least 0. A layer of which no pair counts has 0.
 
     Raises:
-        ArgumentError: there are no scores, the shapes do not fit, or `ignore_index` is no integer or beyond 2**24.
+        ArgumentError: there are no scores, the shapes do not fit, there are fewer than two pixels, or `ignore_index` is
+            no integer or beyond 2**24.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

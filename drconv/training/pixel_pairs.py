@@ -45,8 +45,13 @@ def draw_pixels(batch: int, positions: int, pixels: int, generator: torch.Genera
 
     Returns:
         Flat positions, `[B, min(pixels, U*V)]`, on the CPU.
+
+    Raises:
+        ArgumentError: `pixels` is no integer, or below two, which a pair needs.
     """
-    pixels = min(positive("pixels", pixels), positions)
+    if positive("pixels", pixels) < 2:
+        raise ArgumentError(f"pixels must be at least 2, for a pair has two, got pixels={pixels!r}")
+    pixels = min(pixels, positions)
     return torch.rand(batch, positions, generator=generator).topk(pixels, dim=1).indices
 
 

@@ -40,7 +40,8 @@ def region_contrast_loss(
         where no pixel has a fellow.
 
     Raises:
-        ArgumentError: the shapes do not fit, or `ignore_index` is no integer or beyond 2**24.
+        ArgumentError: the shapes do not fit, there are fewer than two pixels, or `ignore_index` is no integer or beyond
+            2**24.
     """
     if embedding.dim() != 4 or embedding.shape[2] * embedding.shape[3] < 2:
         raise ArgumentError(f"embedding must be [B, D, U, V] with at least two positions, got {list(embedding.shape)}")
