@@ -1,7 +1,7 @@
 """Draw photos beside their regions: of the demo weights, of the same network with random weights, of k-means on colour.
 
 `python studies/demo_pictures.py` writes docs/images/demo_weights.png and demo_weights_segments.png. The latter is of
-the blind and fresh photos that must be fetched, which are not ours to show: their segments stand for them.
+the blind photos, which must be fetched and are not ours to show: their segments stand for them.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from demo_evaluation import REGIONS, SHORTER_SIDE
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from photo_segments import IGNORED, SegmentedPhoto, segmented_photo, segmented_photos
+from photo_segments import IGNORED, SegmentedPhoto, segmented_photos
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -25,8 +25,6 @@ from drconv.viz.image import load_image
 from drconv.viz.palette import region_colors
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-SHOWN = ("chelsea", "china", "flower", "rocket", "grace_hopper", "coffee", "camera")
-"""Photos that may be shown, of the choice and blind."""
 
 
 def last_layers(model: nn.Module) -> tuple[str, ...]:
@@ -89,7 +87,7 @@ class Painter:
                 axis.imshow(picture, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
                 if row == 0:
                     axis.set_title(title, fontsize=7)
-            axes[0].set_ylabel(f"{photo.name}\n({photo.split})")
+            axes[0].set_ylabel(photo.name)
         figure.savefig(path, dpi=130)
 
 
@@ -101,9 +99,8 @@ def main() -> None:
     asked = parser.parse_args()
     asked.output.mkdir(parents=True, exist_ok=True)
     painter = Painter(asked.weights)
-    painter.draw([segmented_photo(name) for name in SHOWN], asked.output / "demo_weights.png", shown=True)
-    others = [photo for split in ("blind", "fresh") for photo in segmented_photos(split) if photo.name not in SHOWN]
-    painter.draw(others, asked.output / "demo_weights_segments.png", shown=False, blocks=2)
+    painter.draw(segmented_photos("choice"), asked.output / "demo_weights.png", shown=True)
+    painter.draw(segmented_photos("blind"), asked.output / "demo_weights_segments.png", shown=False, blocks=2)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SPLITS = ("training", "choice", "blind")
 
 _PHOTOS = Path(__file__).parent / "photos"
 _DISTRIBUTIONS = {"matplotlib": "matplotlib", "skimage": "scikit-image", "sklearn": "scikit-learn"}
-_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def main() -> None:
     for photo in [photo for split in SPLITS for photo in segmented_photos(split)]:
         pixels = np.asarray(upright(photo.path))
         colours = np.zeros((256, 3), np.uint8)
-        colours[: len(_COLOURS)] = _COLOURS
+        colours[: len(COLOURS)] = COLOURS
         mixed = (0.5 * pixels + 0.5 * colours[photo.labels]).astype(np.uint8)
         Image.fromarray(mixed).save(folder / f"{photo.name}.png")
 

@@ -19,7 +19,7 @@ DEMO_REMARK = "its guides were supervised with known region maps, which is not i
 def load_demo_model() -> nn.Module:
     """Return the small DRConv network that ships with the package, with trained weights.
 
-    Its guides were supervised with known region maps of textured mosaics, which is not in the paper: its regions show
+    Its guides were supervised with region maps of mosaics and of photos, which is not in the paper: its regions show
     what a guide can do, not what a task makes of it. It has no head; it returns the maps at strides 2, 4 and 8.
 
     Returns:

@@ -7,6 +7,7 @@ the sections whose titles have one of the words: times, which are best taken alo
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,15 +29,20 @@ MOST_BYTES = 3_000_000
 def main() -> None:
     """Draw, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="WORD", nargs="+", default=[""])
+    parser.add_argument("--only", metavar="WORD", nargs="+")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
     if asked.check:
         sys.exit(None if PAGE.read_text() == page() else f"{PAGE} is not as its list of entries: run {sys.argv[0]}")
     if not asked.page:
-        draw([entry for entry in ENTRIES if any(word.lower() in entry.title.lower() for word in asked.only)])
+        draw([entry for entry in ENTRIES if asked.only is None or has_word(entry.title, asked.only)])
     PAGE.write_text(page())
+
+
+def has_word(title: str, words: list[str]) -> bool:
+    """Tell whether a title has one of the words, whole, in any case."""
+    return not {word.lower() for word in words}.isdisjoint(re.findall(r"\w+", title.lower()))
 
 
 def draw(entries: list[Entry]) -> None:

