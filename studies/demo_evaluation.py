@@ -250,11 +250,11 @@ def main() -> None:
         layer: advantage([row["layers"][layer] - row["k_means"] for row in blind]),
     }
     print()
-    for what, found_more in advantages.items():
-        low, high = found_more["interval"]
+    for what, gain in advantages.items():
+        low, high = gain["interval"]
         print(
-            f"blind photos, {what}, NMI less that of k-means: {found_more['mean']:+.3f} "
-            f"(95 %: {low:+.3f} to {high:+.3f}); better on {found_more['better']} of {len(blind)}"
+            f"blind photos, {what}, NMI less that of k-means: {gain['mean']:+.3f} "
+            f"(95 %: {low:+.3f} to {high:+.3f}); better on {gain['better']} of {len(blind)}"
         )
     rows = bars(found["demo"], colours)
     for bar, met, numbers in rows:

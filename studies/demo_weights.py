@@ -212,8 +212,9 @@ def widen_bases(model: nn.Module) -> None:
 
 
 def shortened(phase: Phase, part: float) -> Phase:
-    """Return a phase of fewer steps and images."""
-    return replace(phase, steps=round(part * phase.steps), images=round(part * phase.images))
+    """Return a phase of fewer steps and images, at least one step and one batch."""
+    images = max(round(part * phase.images), phase.mosaics, phase.crops)
+    return replace(phase, steps=max(1, round(part * phase.steps)), images=images)
 
 
 @torch.no_grad()
@@ -228,7 +229,7 @@ def rounded(model: nn.Module) -> nn.Module:
 def recipe_of(phases: Sequence[Phase], seed: int, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what the file of weights says of itself; `found` is what was measured at the end."""
     return {
-        "about": "guides supervised with region maps of mosaics and of photos drawn by hand, which is not in the paper",
+        "about": "guides supervised with region maps of mosaics and of photos, which is not in the paper",
         "script": "studies/demo_weights.py",
         "seed": seed,
         "phases": [asdict(phase) for phase in phases],
@@ -248,12 +249,19 @@ def main() -> None:
     """Train, and write weights and results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--part", type=float, default=1.0, help="of steps and images, below 1 for a trial")
+    parser.add_argument(
+        "--part", type=float, default=1.0, help="of steps and images: below 1 for a trial, in other files"
+    )
     parser.add_argument("--output", type=Path, default=DEMO_WEIGHTS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    if asked.part < 1 and (asked.output == DEMO_WEIGHTS or asked.results == RESULTS):
+        parser.error("a trial needs --output and --results, so that it does not take the place of the whole training")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    segmented_photos("training")  # so that a missing one is told now, not after the first phase
+    for path in (asked.output, asked.results):
+        path.parent.mkdir(parents=True, exist_ok=True)
     start = perf_counter()
     kept = {
         "choice_photos": photos(segmented_photos("choice")),
@@ -262,7 +270,7 @@ def main() -> None:
     phases = [shortened(phase, asked.part) for phase in PHASES]
     model, course = new_model(asked.seed), []
     for number, phase in enumerate(phases):
-        for step, averaged in train(model, phase, asked.seed + number, max(1, phase.steps // 5)):
+        for step, averaged in train(model, phase, len(PHASES) * asked.seed + number, max(1, phase.steps // 5)):
             found = {name: summary(network_agreement(averaged, items)) for name, items in kept.items()}
             course.append({"phase": number, "step": step, **found})
             for name, scores in found.items():
@@ -272,7 +280,6 @@ def main() -> None:
     seconds = perf_counter() - start
     recipe = recipe_of(phases, asked.seed, found)
     description = ModelDescription(MODEL, {"features_only": True}, trained=recipe)
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(asked.output, model.state_dict(), description, "bfloat16")
     results = {"recipe": recipe, "seconds": seconds, "course": course, "environment": environment(torch.device("cpu"))}
     asked.results.write_text(json.dumps(results, indent=1) + "\n")

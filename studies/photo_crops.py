@@ -3,8 +3,9 @@
 `python studies/photo_crops.py SHEET.png` draws some of them, each over its segments.
 """
 
-import sys
+import argparse
 from math import log
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +62,9 @@ def _wanted(segments: NDArray[np.uint8], random: Generator) -> bool:
 
 def main() -> None:
     """Draw a sheet of 8 x 4 crops."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sheet", type=Path)
+    sheet_path = parser.parse_args().sheet
     columns, rows, size = 8, 4, 96
     crops, maps = draw_crops(columns * rows, size, seed=0)
     colours = torch.zeros(256, 3)
@@ -68,7 +72,7 @@ def main() -> None:
     over = 0.5 * crops.permute(0, 2, 3, 1) + 0.5 * colours[maps.long()]
     pairs = torch.cat([crops.permute(0, 2, 3, 1).float(), over], 1)  # [N, 2S, S, 3]
     sheet = pairs.reshape(rows, columns, 2 * size, size, 3).permute(0, 2, 1, 3, 4)
-    Image.fromarray(sheet.reshape(rows * 2 * size, columns * size, 3).byte().numpy()).save(sys.argv[1])
+    Image.fromarray(sheet.reshape(rows * 2 * size, columns * size, 3).byte().numpy()).save(sheet_path)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ scikit-image); `python studies/photos/fetch.py` fetches the others.
 `python studies/photo_segments.py DIR` draws the segments over the photos.
 """
 
+import argparse
 import json
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +79,9 @@ def upright(path: Path) -> Image.Image:
 
 def main() -> None:
     """Draw all of them."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for photo in [photo for split in SPLITS for photo in segmented_photos(split)]:
         pixels = np.asarray(upright(photo.path))

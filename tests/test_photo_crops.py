@@ -1,4 +1,4 @@
-"""Crops of photos for the demo weights: pixels and segments belong together, and what nobody drew is left out."""
+"""Photos of the demo weights: turned as their files say, with crops whose pixels and segments belong together."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ STUDIES = Path(__file__).parents[1] / "studies"
 
 
 @pytest.fixture
-def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def crops_of_a_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Make the only training photo: three flat colours, by column, the last 8 % of which belong to no segment."""
     monkeypatch.syspath_prepend(str(STUDIES))
     for name in ("photo_crops", "photo_segments"):
@@ -30,8 +30,8 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return photo_crops
 
 
-def test_pixels_keep_their_segments(photo) -> None:
-    crops, maps = photo.draw_crops(40, 64, seed=0)
+def test_pixels_keep_their_segments(crops_of_a_photo) -> None:
+    crops, maps = crops_of_a_photo.draw_crops(40, 64, seed=0)
     assert (crops.shape, crops.dtype) == ((40, 3, 64, 64), torch.uint8)
     strongest = crops.argmax(1)  # the colour, but where two meet
     expected = torch.where(maps == 255, 2, maps.long())
@@ -39,15 +39,27 @@ def test_pixels_keep_their_segments(photo) -> None:
     assert set(maps.unique().tolist()) == {0, 1, 255}
 
 
-def test_crops_differ_in_scale_and_mostly_show_two_segments(photo) -> None:
-    _, maps = photo.draw_crops(60, 64, seed=0)
+def test_crops_differ_in_scale_and_mostly_show_two_segments(crops_of_a_photo) -> None:
+    _, maps = crops_of_a_photo.draw_crops(60, 64, seed=0)
     largest = torch.stack([(maps == segment).flatten(1).float().mean(1) for segment in (0, 1)]).amax(0)
     assert (largest <= 0.93).float().mean() > 0.8
     assert ((maps != 255).flatten(1).float().mean(1) >= 0.6).all()
 
 
-def test_a_seed_is_a_seed(photo) -> None:
-    first, again, other = (photo.draw_crops(4, 32, seed=seed) for seed in (3, 3, 4))
+def test_a_seed_is_a_seed(crops_of_a_photo) -> None:
+    first, again, other = (crops_of_a_photo.draw_crops(4, 32, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
+
+
+def test_a_turned_photo_is_upright(tmp_path: Path, crops_of_a_photo) -> None:
+    levels = np.zeros((20, 30, 3), np.uint8)
+    levels[:, :10] = 255  # its left is above once it is turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(levels).save(tmp_path / "turned.png", exif=exif)
+    found = np.asarray(crops_of_a_photo.upright(tmp_path / "turned.png"))
+    assert found.shape == (30, 20, 3)
+    assert (found[:10] == 255).all()
+    assert (found[10:] == 0).all()
